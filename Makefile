@@ -1,0 +1,78 @@
+# `make` lists what there is. Everything runs in .venv, made from requirements.lock; a Python 3.11 or
+# newer as `python3` (or PYTHON=...) is all that is needed. `make up ARGS=--no-demo` passes arguments on.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/installed-from-lock
+
+# What a shell may have set for other projects must not reach this one.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX UV_PROJECT_ENVIRONMENT
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check format unit integration crash bench lock clean system
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: $(READY) ## start everything: server, API, workers, projector, mail catcher, and a short demo
+	@$(BIN)/python -P -m penstock.ui up $(ARGS)
+
+test: $(READY) system check unit integration crash ## set up and run all checks and tests, as CI does
+
+check: $(READY) ## lint, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+
+format: $(READY) ## let ruff format and fix what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+unit: $(READY) ## tests that need nothing else
+	$(BIN)/pytest -q -n 2 tests/unit $(ARGS)
+
+integration: $(READY) system ## tests on real servers
+	$(BIN)/pytest -q -n 2 tests/integration $(ARGS)
+
+crash: $(READY) system ## tests that kill processes in mid-work
+	$(BIN)/pytest -q tests/crash $(ARGS)
+
+bench: $(READY) system ## measure it against the ceiling and the peers (ARGS=--help)
+	$(BIN)/python -m tests.bench $(ARGS)
+
+lock: $(READY) ## make requirements.lock again from pyproject.toml, at the newest versions
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --quiet \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	  --output-file requirements.lock
+
+clean: ## remove the environment and all caches; data in .penstock stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis infra/src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment is made again when the lock or the package's description is newer than it.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Penstock needs Python 3.11 or newer; '$(PYTHON)' is" \
+	    "$$($(PYTHON) --version 2>/dev/null || echo not there). Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up $(VENV) from requirements.lock (the first time takes a minute or two) ..."
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "Could not make $(VENV). On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What pip cannot bring, for the tests only. Where it cannot be had, the tests that need it are left
+# out and named; under CI=true they fail.
+system:
+	@command -v redis-server >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+	      redis-server >/dev/null; \
+	  else \
+	    echo "No redis-server on PATH: tests on Redis are left out (on Valkey they run)." \
+	      "Install Redis 7 to run them all." >&2; \
+	  fi; }
