@@ -1,0 +1,76 @@
+"""What a handler may ask of its worker, beside its payload: who am I, report, store, submit."""
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from penstock.core.artifacts import Artifacts
+
+MAX_LOG_LINES: Final = 200
+MAX_LOG_LINE_CHARS: Final = 1_000
+MAX_MESSAGE_CHARS: Final = 500
+
+
+class Submitter(Protocol):
+    """The capability to submit further jobs; the process wiring hands in the real producer."""
+
+    async def submit(self, payload: msgspec.Struct, /, **options: Any) -> str:
+        """Submit one job; answers its id. Options as in `penstock.producer.Producer.submit`."""
+        ...
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Something a running handler says: progress (the latest one counts) or a log line."""
+
+    kind: str
+    body: dict[str, Any]
+
+
+class Context:
+    """One attempt, seen from its handler. Methods may be called from any thread, none blocks."""
+
+    __slots__ = ("_lines", "_report", "artifacts", "attempt", "attempts", "job_id", "jobs", "type")
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        type: str,
+        attempt: int,
+        attempts: int,
+        artifacts: Artifacts | None,
+        jobs: Submitter | None,
+        report: Callable[[Report], None],
+    ) -> None:
+        self.job_id: Final = job_id
+        self.type: Final = type
+        self.attempt: Final = attempt
+        self.attempts: Final = attempts
+        self.artifacts: Final = artifacts
+        self.jobs: Final = jobs
+        self._report = report
+        self._lines = 0
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether a failure now is final."""
+        return self.attempt >= self.attempts
+
+    def progress(self, fraction: float, message: str = "", data: Any = None) -> None:
+        """Say how far the work is (0 to 1). Coalesced: what comes too fast is folded into the
+        latest, so a handler may call this as often as it likes."""
+        body: dict[str, Any] = {"fraction": min(max(fraction, 0.0), 1.0)}
+        if message:
+            body["message"] = message[:MAX_MESSAGE_CHARS]
+        if data is not None:
+            body["data"] = data
+        self._report(Report("progressed", body))
+
+    def log(self, line: str) -> None:
+        """Keep a line with the job, for people. The first 200 lines of an attempt are kept."""
+        self._lines += 1
+        if self._lines < MAX_LOG_LINES:
+            self._report(Report("logged", {"line": line[:MAX_LOG_LINE_CHARS]}))
+        elif self._lines == MAX_LOG_LINES:
+            self._report(Report("logged", {"line": f"({MAX_LOG_LINES} lines: no more are kept)"}))

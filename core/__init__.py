@@ -1,0 +1,22 @@
+"""The vocabulary of Penstock. It imports no other room and knows no HTTP and no handler.
+
+Read in this order:
+
+    contracts    job types: payload, queue, default options
+    positions    places in the log, job ids
+    events       what is written, and how
+    lifecycle    states, transitions, the one fold
+    keys         every Redis key
+    dispatch     the atomic scripts (lua/) behind typed calls
+    log          reading the log
+    endings      waiting for a job's end
+    artifacts    the files jobs read and write
+    settings, connection, errors
+
+The living design is README.md in this folder.
+"""
+
+from penstock.core.contracts import Backoff, Options, contract
+from penstock.core.errors import Permanent, RetryLater
+
+__all__ = ["Backoff", "Options", "Permanent", "RetryLater", "contract"]

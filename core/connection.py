@@ -1,0 +1,80 @@
+"""Connections to Redis (or Valkey): made here, so that one file knows their traps.
+
+- No automatic retry: redis-py's default retry replays writes, and a replayed append is a second
+  event. Whoever calls decides, and every script may be sent again.
+- RESP2, bytes in and out, and stream entries as they come, (id, flat list of fields): nothing is
+  decoded, and no dict is made, for what only passes through.
+- A blocking read has its own connection, whose socket timeout is longer than its BLOCK.
+"""
+
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.settings import Settings
+
+BLOCK_S: Final = 2.0
+_SOCKET_TIMEOUT_S: Final = 10.0
+
+# What a caller may answer by trying again: the server is away, starting, or changing roles.
+LOST: Final = (RedisConnectionError, RedisTimeoutError, OSError)
+
+
+def connect(settings: Settings, *, max_connections: int = 64) -> Redis:
+    """A client for `settings.redis_url`; opens no connection yet. Raises Misconfigured."""
+    url = settings.redis_url.reveal()
+    if not url:
+        raise Misconfigured(
+            "PENSTOCK_REDIS_URL is not set: give the server's address, like redis://127.0.0.1:6379/0, "
+            "or start everything with `penstock up`"
+        )
+    try:
+        redis = Redis.from_url(
+            url,
+            protocol=2,
+            decode_responses=False,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=_SOCKET_TIMEOUT_S,
+            socket_connect_timeout=_SOCKET_TIMEOUT_S,
+            max_connections=max_connections,
+            **({} if url.startswith("unix:") else {"socket_keepalive": True}),
+        )
+    except ValueError as error:
+        raise Misconfigured(f"PENSTOCK_REDIS_URL: {error}") from None
+    for command in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
+        redis.response_callbacks.pop(command, None)
+    return redis
+
+
+async def command(redis: Redis, *words: Any) -> Any:
+    """Send one command and answer its reply as it comes."""
+    return await redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+async def check_server(redis: Redis) -> None:
+    """Refuse a server that could lose work. Raises Misconfigured, or Unavailable if it is away."""
+    try:
+        info = await redis.info("memory")
+    except LOST as error:
+        raise Unavailable(f"Redis does not answer: {error}") from error
+    except ResponseError as error:
+        raise Unavailable(f"Redis is not ready: {error}") from error
+    policy = info.get("maxmemory_policy", "noeviction")
+    if info.get("maxmemory", 0) and policy != "noeviction":
+        raise Misconfigured(
+            f"the server's maxmemory-policy is {policy}: it would drop jobs when memory is short; "
+            "set it to noeviction (CONFIG SET maxmemory-policy noeviction)"
+        )
+
+
+def passing(error: RedisError | OSError) -> bool:
+    """Whether the server may well answer the same call a moment later."""
+    if isinstance(error, LOST):
+        return True
+    return str(error).startswith(("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY "))

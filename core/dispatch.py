@@ -1,0 +1,202 @@
+"""Dispatch: the atomic scripts of a partition, behind typed calls.
+
+The Lua lives in `core/lua/`, one atomic step a file, each with its keys, arguments, answer and
+promise. This module only puts values into arguments and answers into values. It never retries a
+lost connection: every call says what may be sent again.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, Final, Literal
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from penstock.core.connection import command
+from penstock.core.keys import GROUP, LANES, PARKED, PartitionKeys
+
+Outcome = Literal["completed", "failed", "attempt_failed", "released"]
+
+RECLAIM_PAGE: Final = 200
+SENDER_MEMORY_MS: Final = 600_000
+LANE_NUMBER: Final = {name: str(number) for number, name in enumerate(LANES, 1)}
+
+
+class Submission(msgspec.Struct, frozen=True):
+    """One job to accept. `body` is its `submitted` event; `when` as in submit.lua."""
+
+    lane: str
+    body: bytes
+    when: str = ""
+    key: str = ""
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """Where a job's first event stands; `known` if its idempotency key had been seen before."""
+
+    position: str
+    known: bool
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """How an attempt ended. `delay_ms` counts for attempt_failed only."""
+
+    outcome: Outcome
+    lane: int
+    entry: bytes
+    job: bytes
+    body: bytes
+    delay_ms: int = 0
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Something an attempt under way says: an event that is not its end."""
+
+    lane: int
+    entry: bytes
+    job: bytes
+    tag: str
+    body: bytes
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """An entry that the worker's blocking read brought: pending, not yet started."""
+
+    lane: int
+    entry: bytes
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """An attempt given to this worker, its `started` event written."""
+
+    lane: int
+    entry: bytes
+    attempt: int
+    job: bytes
+    body: bytes
+
+
+class Cycle(msgspec.Struct, frozen=True):
+    """The answer of `cycle`: still alive?, how many reports came too late, what to do next."""
+
+    alive: bool
+    late: int
+    deliveries: list[Delivery]
+
+
+class Script:
+    """One Lua file, called by its digest and loaded again when the server forgot it."""
+
+    def __init__(self, name: str) -> None:
+        self.source: Final = (files("penstock.core") / "lua" / f"{name}.lua").read_text()
+        self.sha: Final = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        try:
+            return await command(redis, "EVALSHA", self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            await redis.script_load(self.source)
+            return await command(redis, "EVALSHA", self.sha, len(keys), *keys, *args)
+
+
+class Dispatch:
+    """The scripts of one partition. Safe to share between tasks."""
+
+    _open: Final = Script("open")
+    _submit: Final = Script("submit")
+    _cycle: Final = Script("cycle")
+    _beat: Final = Script("beat")
+    _reclaim: Final = Script("reclaim")
+    _release: Final = Script("release")
+
+    def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
+        self.redis: Final = redis
+        self.keys: Final = keys
+        self._work_keys: Final = (keys.epoch, keys.log, *keys.lanes, keys.due, keys.workers, keys.crashes)
+
+    async def open(self) -> str:
+        """Make the partition ready (groups, epoch); answers its epoch. Idempotent."""
+        token = secrets.token_hex(6)
+        epoch: bytes = await self._open(self.redis, (self.keys.epoch, *self.keys.lanes), (GROUP, token))
+        return epoch.decode()
+
+    async def submit(
+        self, jobs: Sequence[Submission], *, producer: str, batch: int, once_ms: int
+    ) -> list[Accepted]:
+        """Accept jobs, all or nothing. The same `batch` of a `producer` may be sent again."""
+        keys = [*self._work_keys[:7], self.keys.sender(producer)]
+        args: list[Any] = [GROUP, PARKED, batch, SENDER_MEMORY_MS, once_ms]
+        for job in jobs:
+            if job.key:
+                keys.append(self.keys.once(job.key))
+            args += (LANE_NUMBER[job.lane], job.when, "1" if job.key else "0", job.body)
+        answer = await self._opened(self._submit, keys, args)
+        return [
+            Accepted(text[1:].decode(), True) if text.startswith(b"=") else Accepted(text.decode(), False)
+            for text in answer
+        ]
+
+    async def cycle(
+        self,
+        consumer: str,
+        want: int,
+        *,
+        notes: Sequence[Note] = (),
+        finished: Sequence[Finished] = (),
+        arrivals: Sequence[Arrival] = (),
+    ) -> Cycle:
+        """Report and take in one step. May be sent again: what was reported is reported once;
+        what the lost answer had taken is pending, and `release` gives it back."""
+        args: list[Any] = [GROUP, PARKED, consumer, want, len(notes), len(finished), len(arrivals)]
+        for note in notes:
+            args += (note.lane, note.entry, note.job, note.tag, note.body)
+        for end in finished:
+            args += (end.outcome, end.lane, end.entry, end.job, end.delay_ms, end.body)
+        for arrival in arrivals:
+            args += (arrival.lane, arrival.entry)
+        answer = await self._opened(self._cycle, self._work_keys, args)
+        deliveries = [Delivery(*answer[at : at + 5]) for at in range(2, len(answer), 5)]
+        return Cycle(answer[0] == 1, answer[1], deliveries)
+
+    async def beat(self, consumer: str, lease_ms: int, *, enter: bool = False) -> tuple[bool, list[str]]:
+        """Give a sign of life: whether this consumer still lives, and which others fell silent."""
+        keys = (self.keys.epoch, self.keys.workers)
+        answer = await self._opened(self._beat, keys, (consumer, lease_ms, "1" if enter else "0"))
+        return answer[0] == 1, [name.decode() for name in answer[1:]]
+
+    async def reclaim(self, silent: str, lease_ms: int, crash_limit: int) -> tuple[int, int]:
+        """Park a silent consumer's entries; answers how many were parked and dead-lettered."""
+        parked = dead = 0
+        while True:
+            args = (GROUP, PARKED, silent, lease_ms, RECLAIM_PAGE, crash_limit)
+            again, lost, more = await self._opened(self._reclaim, self._work_keys, args)
+            parked, dead = parked + again, dead + lost
+            if not more:
+                return parked, dead
+
+    async def release(
+        self, consumer: str, reason: str, *, running: Sequence[bytes] = (), leave: bool = False
+    ) -> int:
+        """Give back what `consumer` holds but does not run (`running`: as `lane:entry`); `leave`
+        drops the consumer. Answers how many were given back."""
+        given = 0
+        count: int
+        while True:
+            args = (GROUP, PARKED, consumer, RECLAIM_PAGE, reason, "1" if leave else "0", *running)
+            count, more = await self._opened(self._release, self._work_keys[:8], args)
+            given += count
+            if not more:
+                return given
+
+    async def _opened(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Call a script; open the partition first where it is new or the server lost it."""
+        try:
+            return await script(self.redis, keys, args)
+        except ResponseError as error:
+            if not str(error).startswith(("NOTOPEN", "NOGROUP")):
+                raise
+        await self.open()
+        return await script(self.redis, keys, args)

@@ -1,0 +1,82 @@
+"""Every Redis key, made here and nowhere else.
+
+All keys of a partition share the hash tag `{queue.n}`: one slot, so that every script may touch
+them together on a single server and on a cluster alike. With the namespace `penstock`:
+
+    penstock:queues                          set     the queues that exist
+    penstock:rate:<who>                      string  rate limit of one API key or address
+    penstock:{email.0}:epoch                 string  this partition's identity; no epoch, not open
+    penstock:{email.0}:log                   stream  every event
+    penstock:{email.0}:lane:<name>           stream  jobs to do, group `workers`
+    penstock:{email.0}:due                   zset    when a parked entry may be claimed, ms
+    penstock:{email.0}:workers               zset    consumers, by their last sign of life, ms
+    penstock:{email.0}:crashes               hash    entries whose worker died, how often
+    penstock:{email.0}:once:<key>            string  idempotency key → the first job's position
+    penstock:{email.0}:sender:<producer>     string  a producer's last batch and its answer
+    penstock:{email.0}:view:checkpoint       string  the last position the views have seen
+    penstock:{email.0}:view:jobs             hash    job → its row
+    penstock:{email.0}:view:in:<state>:<type> zset   the jobs of a type in a state, in log order
+    penstock:{email.0}:view:stats            string  counts, totals
+    penstock:{email.0}:view:minutes          hash    minute → what happened in it
+"""
+
+from functools import cached_property
+from typing import Final
+
+GROUP: Final = "workers"
+PARKED: Final = "parked"
+
+# The order is the order in which workers take; `later` holds delayed jobs, which reach workers
+# through `due`, never as fresh entries.
+LANES: Final = ("high", "normal", "low", "later")
+
+
+class Keys:
+    """Keys that belong to no partition."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace: Final = namespace
+        self.queues: Final = f"{namespace}:queues"
+
+    def rate(self, who: str) -> str:
+        return f"{self.namespace}:rate:{who}"
+
+    def partition(self, queue: str, number: int = 0) -> "PartitionKeys":
+        return PartitionKeys(self.namespace, queue, number)
+
+
+class PartitionKeys:
+    """The keys of one partition of a queue."""
+
+    def __init__(self, namespace: str, queue: str, number: int = 0) -> None:
+        self.queue: Final = queue
+        self.number: Final = number
+        self.name: Final = f"{queue}.{number}"
+        self.prefix: Final = f"{namespace}:{{{self.name}}}:"
+        self.epoch: Final = self.prefix + "epoch"
+        self.log: Final = self.prefix + "log"
+        self.lanes: Final = tuple(f"{self.prefix}lane:{name}" for name in LANES)
+        self.due: Final = self.prefix + "due"
+        self.workers: Final = self.prefix + "workers"
+        self.crashes: Final = self.prefix + "crashes"
+        self.checkpoint: Final = self.prefix + "view:checkpoint"
+        self.jobs: Final = self.prefix + "view:jobs"
+        self.stats: Final = self.prefix + "view:stats"
+        self.minutes: Final = self.prefix + "view:minutes"
+
+    @cached_property
+    def views(self) -> str:
+        """A pattern that matches every view, and nothing that is not one."""
+        return self.prefix.replace("[", "\\[") + "view:*"
+
+    def once(self, key: str) -> str:
+        return f"{self.prefix}once:{key}"
+
+    def sender(self, producer: str) -> str:
+        return f"{self.prefix}sender:{producer}"
+
+    def index(self, state: str, type: str) -> str:
+        return f"{self.prefix}view:in:{state}:{type}"
+
+    def job_id(self, position: str) -> str:
+        return f"{self.name}.{position}"

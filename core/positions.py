@@ -1,0 +1,69 @@
+"""Positions and job ids.
+
+A position is a place in a partition's log: a Redis stream id, `<ms>-<seq>`, given by the server's
+clock. A job is named after its first event: `<queue>.<partition>.<position>`, so its id says where
+to find it, sorts by time and needs no index.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+from penstock.core.errors import NotFound
+
+START: Final = "0-0"
+
+_JOB_ID: Final = re.compile(r"([a-z0-9][a-z0-9_-]{0,62})\.(\d{1,4})\.(\d{1,15}-\d{1,10})")
+
+
+class JobAddress(NamedTuple):
+    """A job id taken apart."""
+
+    queue: str
+    partition: int
+    position: str
+
+
+def parse_job_id(text: str) -> JobAddress:
+    """Take a job id apart. Raises NotFound: an id of another form names no job."""
+    match = _JOB_ID.fullmatch(text)
+    if match is None:
+        raise NotFound(f"{text!r} is not a job id (like email.0.1795477369681-0)")
+    return JobAddress(match[1], int(match[2]), match[3])
+
+
+def milliseconds(position: str) -> int:
+    """When it was appended: Unix time in ms, by the server's clock."""
+    return int(position[: position.index("-")])
+
+
+def order(position: str) -> tuple[int, int]:
+    """A key that sorts positions as the log does."""
+    ms, seq = position.split("-")
+    return int(ms), int(seq)
+
+
+def sortable(position: str) -> str:
+    """The same position with fixed width, so that text order is log order (13 + 1 + 6 digits).
+
+    Past 999,999 events in one millisecond the order within that millisecond is lost, no more.
+    """
+    ms, seq = position.split("-")
+    return f"{ms:0>13}-{seq:0>6}"
+
+
+def unsortable(text: str) -> str:
+    """The position that `sortable` padded."""
+    ms, seq = text.split("-")
+    return f"{int(ms)}-{int(seq)}"
+
+
+def delta(base: str, position: str) -> str:
+    """`position` as seen from `base`, shorter: `<ms after base>-<seq>`."""
+    ms, seq = position.split("-")
+    return f"{int(ms) - milliseconds(base)}-{seq}"
+
+
+def undelta(base: str, text: str) -> str:
+    """The position that `delta` shortened."""
+    ms, seq = text.split("-")
+    return f"{int(ms) + milliseconds(base)}-{seq}"
