@@ -1,0 +1,217 @@
+"""The command `penstock`: it reads options and prints; the work is done elsewhere.
+
+An error is one line on standard error that says what to do. Exit codes: 0 done; 2 the input or a
+setting is wrong; 1 anything else.
+"""
+
+import sys
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from penstock.core.errors import Misconfigured, NotFound, PenstockError, Refused
+from penstock.core.settings import Settings, read_settings
+from penstock.ui import processes
+
+app: Final = typer.Typer(
+    help="An event-sourced job queue on Redis Streams. Settings come from PENSTOCK_... variables.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
+Jobs = Annotated[str, typer.Option(help="Modules with your own jobs, like myapp.jobs,other.jobs.")]
+JobId = Annotated[str, typer.Argument(help="Like email.0.1795477369681-0.")]
+
+
+def main() -> None:
+    """The console script: `app`, with our errors as one line."""
+    try:
+        app()
+    except PenstockError as error:
+        sys.stderr.write(f"penstock: {error}\n")
+        wrong = isinstance(error, Refused | Misconfigured) and not isinstance(error, NotFound)
+        sys.exit(2 if wrong else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def up(
+    demo: Annotated[bool, typer.Option(help="Show the guided demo once all is ready.")] = True,
+    jobs: Jobs = "",
+) -> None:
+    """Start everything: server, API, workers, projector, mail catcher."""
+    processes.run_up(_settings(jobs=jobs), demo=demo)
+
+
+@app.command()
+def api(jobs: Jobs = "") -> None:
+    """Run the HTTP API."""
+    processes.run_api(_settings(jobs=jobs))
+
+
+@app.command()
+def worker(
+    queues: Annotated[str, typer.Option(help="Queues to serve, like email,image; all if empty.")] = "",
+    jobs: Jobs = "",
+    concurrency: Annotated[int, typer.Option(min=0, help="Jobs at a time; 0: chosen for you.")] = 0,
+) -> None:
+    """Run a worker."""
+    processes.run_worker(_settings(queues=queues, jobs=jobs, concurrency=concurrency))
+
+
+@app.command()
+def projector() -> None:
+    """Run a projector, which folds the log into the views."""
+    processes.run_projector(read_settings())
+
+
+@app.command()
+def mailcatcher() -> None:
+    """Run the mail catcher."""
+    processes.run_mailcatcher(read_settings())
+
+
+@app.command()
+def server() -> None:
+    """Run the embedded server alone."""
+    processes.run_server(read_settings())
+
+
+@app.command()
+def demo() -> None:
+    """Show the guided demo against a running API."""
+    from penstock.ui.demo import show
+
+    show(read_settings())
+
+
+@app.command()
+def submit(
+    type: Annotated[str, typer.Argument(help="A job type, like ai.language.")],
+    payload: Annotated[str, typer.Argument(help="Its payload as JSON; - reads standard input.")],
+    queue: Annotated[str, typer.Option(help="The type's own queue if empty.")] = "",
+    priority: Annotated[str | None, typer.Option(help="high, normal or low.")] = None,
+    delay: Annotated[float | None, typer.Option(help="Seconds to wait before it may start.")] = None,
+    attempts: Annotated[int | None, typer.Option(help="How often it is tried.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds an attempt may take.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag; may be given again.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
+    wait: Annotated[float, typer.Option(min=0, max=60, help="Seconds to wait for its end.")] = 0,
+    url: ApiUrl = "",
+    as_json: JsonOutput = False,
+) -> None:
+    """Submit a job."""
+    from penstock.ui.jobs import load_jobs
+
+    from penstock.ui.remote import Api
+
+    settings = read_settings()
+    load_jobs(settings)
+    options = {"priority": priority, "delay": delay, "attempts": attempts, "timeout": timeout}
+    remote = Api(settings, url)
+    found = remote.submit(type, _json(payload), queue, tags=tag or None, key=key, **options)
+    if wait:
+        found = remote.job(found["id"], wait)
+    _show_job(found, as_json=as_json)
+
+
+@app.command()
+def job(
+    id: JobId,
+    wait: Annotated[float, typer.Option(min=0, max=60, help="Seconds to wait for its end.")] = 0,
+    url: ApiUrl = "",
+    as_json: JsonOutput = False,
+) -> None:
+    """Show a job."""
+    from penstock.ui.remote import Api
+
+    _show_job(Api(read_settings(), url).job(id, wait), as_json=as_json)
+
+
+@app.command()
+def events(id: JobId, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
+    """Show all events of a job."""
+    from penstock.ui.output import print_json, print_table
+    from penstock.ui.remote import Api
+
+    found = Api(read_settings(), url).events(id)
+    if as_json:
+        print_json(found)
+        return
+    columns = ("position", "at", "event", "data")
+    print_table(columns, [[event.get(name) for name in columns] for event in found])
+
+
+@app.command()
+def queues(url: ApiUrl = "", as_json: JsonOutput = False) -> None:
+    """Show the queues and their figures."""
+    from penstock.ui.output import print_json, print_table
+    from penstock.ui.remote import Api
+
+    found = Api(read_settings(), url).queues()
+    if as_json:
+        print_json(found)
+        return
+    states = ("waiting", "delayed", "active", "completed", "failed", "cancelled")
+    print_table(
+        ("queue", *states),
+        [[queue["name"], *(queue["counts"].get(state, 0) for state in states)] for queue in found],
+    )
+
+
+@app.command()
+def types(jobs: Jobs = "", as_json: JsonOutput = False) -> None:
+    """List the job types known here."""
+    from penstock.ui.jobs import load_jobs
+
+    from penstock.core.contracts import contracts
+    from penstock.ui.output import print_json, print_table
+
+    load_jobs(_settings(jobs=jobs))
+    rows = [
+        {
+            "type": found.type,
+            "queue": found.queue,
+            "attempts": found.options.attempts,
+            "timeout": found.options.timeout,
+            "summary": found.summary,
+        }
+        for found in contracts()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(("type", "queue", "attempts", "timeout", "summary"), [[*row.values()] for row in rows])
+
+
+def _settings(*, queues: str = "", jobs: str = "", concurrency: int = 0) -> Settings:
+    """Settings from the environment, overruled by what was given as options."""
+    given: dict[str, Any] = {"queues": _words(queues), "jobs": _words(jobs), "concurrency": concurrency}
+    return msgspec.structs.replace(read_settings(), **{name: value for name, value in given.items() if value})
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _json(text: str) -> Any:
+    source = sys.stdin.read() if text == "-" else text
+    try:
+        return msgspec.json.decode(source)
+    except msgspec.DecodeError as error:
+        raise Refused(f"""the payload is not JSON: {error}; quote it like '{{"text": "Hello"}}'""") from None
+
+
+def _show_job(found: dict[str, Any], *, as_json: bool) -> None:
+    from penstock.ui.output import print_facts, print_json
+
+    if as_json:
+        print_json(found)
+    else:
+        print_facts(list(found.items()))

