@@ -158,7 +158,7 @@ def _check_url(url: httpx.URL, allow_private: bool) -> None:
         raise Permanent(f"{_short(str(url))} is no http or https URL")
     if url.userinfo:
         raise Permanent(f"the URL of {url.host} holds a user or password: such URLs are refused")
-    if port not in {80, 443} and port < 1024 and not allow_private:
+    if not (port in {80, 443} or 1024 <= port <= 65535 or allow_private):
         raise Permanent(
             f"port {port} of {url.host} is refused: only 80, 443 and those above 1023 are fetched"
         )

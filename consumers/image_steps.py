@@ -28,7 +28,7 @@ WRITTEN_AS: Final[dict[str, Format]] = {
     "AVIF": "avif",
     "GIF": "png",
 }
-AVIF_SPEED: Final = 8  # of 10: three times as fast as the default 6, for files a few percent larger
+AVIF_SPEED: Final = 8  # of 10: about three times as fast as the default 6, files within a few percent
 SIDEWAYS: Final = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 FONT_PROBE_PX: Final = 64
 

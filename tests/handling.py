@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
 from penstock.consumers.context import Context, Report
 from penstock.core.artifacts import Artifacts, open_artifacts
 from penstock.core.settings import Settings
@@ -33,8 +31,3 @@ class Desk:
 
     def progress_data(self) -> list[Any]:
         return [report.body["data"] for report in self.reports if "data" in report.body]
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)

@@ -5,6 +5,7 @@ import io
 import random
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,11 +26,14 @@ from penstock.core.jobs.image import (
     WatermarkImage,
 )
 
-pytest_plugins = ["handling"]
-
 RED = (220, 20, 20)
 BLUE = (20, 20, 220)
 GREEN = (20, 160, 20)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
 
 
 def halves(width: int = 300, height: int = 200, left: Any = RED, right: Any = BLUE) -> Image.Image:
