@@ -30,7 +30,7 @@ class Report(msgspec.Struct, frozen=True):
 class Context:
     """One attempt, seen from its handler. Methods may be called from any thread, none blocks."""
 
-    __slots__ = ("_lines", "_report", "artifacts", "attempt", "attempts", "job_id", "jobs", "type")
+    __slots__ = ("_lines", "artifacts", "attempt", "attempts", "job_id", "jobs", "report", "type")
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Context:
         self.attempts: Final = attempts
         self.artifacts: Final = artifacts
         self.jobs: Final = jobs
-        self._report = report
+        self.report: Final = report
         self._lines = 0
 
     @property
@@ -65,12 +65,12 @@ class Context:
             body["message"] = message[:MAX_MESSAGE_CHARS]
         if data is not None:
             body["data"] = data
-        self._report(Report("progressed", body))
+        self.report(Report("progressed", body))
 
     def log(self, line: str) -> None:
         """Keep a line with the job, for people. The first 200 lines of an attempt are kept."""
         self._lines += 1
         if self._lines < MAX_LOG_LINES:
-            self._report(Report("logged", {"line": line[:MAX_LOG_LINE_CHARS]}))
+            self.report(Report("logged", {"line": line[:MAX_LOG_LINE_CHARS]}))
         elif self._lines == MAX_LOG_LINES:
-            self._report(Report("logged", {"line": f"({MAX_LOG_LINES} lines: no more are kept)"}))
+            self.report(Report("logged", {"line": f"({MAX_LOG_LINES} lines: no more are kept)"}))

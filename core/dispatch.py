@@ -42,11 +42,12 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """How an attempt ended. `delay_ms` counts for attempt_failed only."""
+    """How an attempt ended. `delay_ms` counts for attempt_failed and released."""
 
     outcome: Outcome
     lane: int
     entry: bytes
+    attempt: int
     job: bytes
     body: bytes
     delay_ms: int = 0
@@ -69,8 +70,9 @@ class Arrival(msgspec.Struct, frozen=True):
     entry: bytes
 
 
-class Delivery(msgspec.Struct, frozen=True):
-    """An attempt given to this worker, its `started` event written."""
+class Delivery(msgspec.Struct, frozen=True, eq=False):
+    """An attempt given to this worker, its `started` event written. Compared by identity: the
+    same entry may come again while an earlier attempt of it still runs."""
 
     lane: int
     entry: bytes
@@ -118,7 +120,11 @@ class Dispatch:
         self._work_keys: Final = (keys.epoch, keys.log, *keys.lanes, keys.due, keys.workers, keys.crashes)
 
     async def open(self) -> str:
-        """Make the partition ready (groups, epoch); answers its epoch. Idempotent."""
+        """Make the partition ready and known; answers its epoch. Idempotent.
+
+        The registry of queues comes first: no partition with work in it is ever unknown.
+        """
+        await self.redis.sadd(self.keys.queues, self.keys.queue)
         token = secrets.token_hex(6)
         epoch: bytes = await self._open(self.redis, (self.keys.epoch, *self.keys.lanes), (GROUP, token))
         return epoch.decode()
@@ -148,13 +154,16 @@ class Dispatch:
         finished: Sequence[Finished] = (),
         arrivals: Sequence[Arrival] = (),
     ) -> Cycle:
-        """Report and take in one step. May be sent again: what was reported is reported once;
-        what the lost answer had taken is pending, and `release` gives it back."""
+        """Report and take in one step.
+
+        After a lost answer, `finished` may be sent again and counts once; what the answer had
+        taken is pending, and `release` gives it back. Notes and arrivals are not sent again.
+        """
         args: list[Any] = [GROUP, PARKED, consumer, want, len(notes), len(finished), len(arrivals)]
         for note in notes:
             args += (note.lane, note.entry, note.job, note.tag, note.body)
         for end in finished:
-            args += (end.outcome, end.lane, end.entry, end.job, end.delay_ms, end.body)
+            args += (end.outcome, end.lane, end.entry, end.attempt, end.job, end.delay_ms, end.body)
         for arrival in arrivals:
             args += (arrival.lane, arrival.entry)
         answer = await self._opened(self._cycle, self._work_keys, args)

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 from redis.exceptions import RedisError
 
 from penstock.core.connection import passing
+from penstock.core.events import Event, read_entry
 from penstock.core.lifecycle import TERMINAL
-from penstock.core.log import Log, follow
+from penstock.core.log import Entry, Log, follow
 
 _RETRY_S: Final = 0.2
 
@@ -23,15 +24,15 @@ class Endings:
 
     def __init__(self, log: Log) -> None:
         self._log: Final = log
-        self._waiting: Final[dict[bytes, set[asyncio.Future[None]]]] = {}
+        self._waiting: Final[dict[bytes, set[asyncio.Future[Event]]]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._began: asyncio.Future[None]
 
     @asynccontextmanager
-    async def watch(self, job: str) -> AsyncIterator["asyncio.Future[None]"]:
-        """A future that is done when the job ends after this call. Read the job's state inside
-        the context, then wait: an ending between the two is not missed."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def watch(self, job: str) -> AsyncIterator["asyncio.Future[Event]"]:
+        """A future that gets the terminal event when the job ends after this call. Read the job's
+        state inside the context, then wait: an ending between the two is not missed."""
+        ended: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(job.encode(), set()).add(ended)
         try:
             await self._start()
@@ -49,8 +50,8 @@ class Endings:
             self._reader.cancel()
             with suppress(asyncio.CancelledError):
                 await self._reader
-        for ended in self._everyone():
-            ended.cancel()
+            for future in self._everyone():
+                future.cancel()
 
     async def _start(self) -> None:
         """Return once the reader knows where the log ended at or after this call."""
@@ -68,21 +69,23 @@ class Endings:
                     began.set_result(None)
                 for entry in await follow(self._log.redis, self._log.keys, position):
                     position = entry[0].decode()
-                    self._tell(entry[1])
+                    self._tell(entry)
             except (RedisError, OSError) as error:
                 if not passing(error):
-                    for ended in self._everyone():
-                        ended.set_exception(error)
+                    for future in self._everyone():
+                        future.set_exception(error)
                     return
                 await asyncio.sleep(_RETRY_S)
 
-    def _tell(self, fields: list[bytes]) -> None:
-        waiters = self._waiting.get(fields[3])
-        if waiters and fields[1].decode() in TERMINAL:
+    def _tell(self, entry: Entry) -> None:
+        waiters = self._waiting.get(entry[1][3])
+        if waiters and entry[1][1].decode() in TERMINAL:
             for ended in waiters:
                 if not ended.done():
-                    ended.set_result(None)
+                    ended.set_result(read_entry(*entry))
 
-    def _everyone(self) -> "list[asyncio.Future[None]]":
-        waiting = [ended for waiters in self._waiting.values() for ended in waiters]
-        return [ended for ended in (self._began, *waiting) if not ended.done()]
+    def _everyone(self) -> list[asyncio.Future[Any]]:
+        futures: list[asyncio.Future[Any]] = [self._began]
+        for waiters in self._waiting.values():
+            futures += waiters
+        return [future for future in futures if not future.done()]

@@ -8,6 +8,7 @@
     │   └── NotFound             no such job, queue or artifact
     ├── Unavailable              right request, wrong moment: try again after `retry_after` seconds
     ├── Misconfigured            a setting or the server is not as it must be; says what to change
+    ├── JobFailed                whoever awaited its result: the job ended without one
     └── HandlerError             raised by handlers to say how their attempt ended
         ├── Permanent            fail at once; trying again cannot help
         └── RetryLater           try again after `after` seconds, not by the job's backoff
@@ -74,6 +75,16 @@ class Unavailable(PenstockError):
 
 class Misconfigured(PenstockError):
     """A setting or the server is not as it must be. The message says what to change."""
+
+
+class JobFailed(PenstockError):
+    """The awaited job ended without a result. `reason` as in the `failed` event."""
+
+    def __init__(self, job_id: str, reason: str, error: str, message: str) -> None:
+        self.job_id: Final = job_id
+        self.reason: Final = reason
+        self.error: Final = error
+        super().__init__(f"{job_id} failed ({reason}): {error}: {message}")
 
 
 class HandlerError(PenstockError):

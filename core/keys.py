@@ -52,6 +52,7 @@ class PartitionKeys:
         self.queue: Final = queue
         self.number: Final = number
         self.name: Final = f"{queue}.{number}"
+        self.queues: Final = f"{namespace}:queues"
         self.prefix: Final = f"{namespace}:{{{self.name}}}:"
         self.epoch: Final = self.prefix + "epoch"
         self.log: Final = self.prefix + "log"

@@ -38,6 +38,8 @@ TRANSITIONS: Final[Mapping[tuple[str, str], State]] = {
     ("waiting", "lease_expired"): "waiting",
     ("delayed", "lease_expired"): "waiting",
     ("active", "released"): "waiting",
+    ("waiting", "released"): "waiting",
+    ("delayed", "released"): "waiting",
     ("active", "completed"): "completed",
     ("waiting", "completed"): "completed",
     ("delayed", "completed"): "completed",

@@ -4,16 +4,17 @@
 -- ARGV    1 group   2 parked   3 consumer   4 how many to take
 --         5 number of notes   6 number of finished attempts   7 number of arrivals; then for each
 --         note      lane, entry, job, tag, body
---         finished  outcome, lane, entry, job, delay in ms, body; the outcome is the tag of its event:
---                   completed, failed, attempt_failed, or released (no event if its body is empty)
+--         finished  outcome, lane, entry, attempt, job, delay in ms, body; the outcome is the tag of
+--                   its event: completed, failed, attempt_failed, or released (no event if its
+--                   body is empty); the delay says when the last two are due again
 --         arrival   lane, entry: came by the worker's blocking read, not started yet
 -- Answer  1 if the consumer is alive, 0 if its lease ran out (then nothing is taken and arrivals
 --         are parked); how many finished attempts came too late; then for each job taken: lane,
 --         entry, attempt, job, body of its `submitted` event
 -- Promise XACK opens once, so of all who complete a job one appends the terminal event. An attempt
---         that failed changes something only if this consumer still owns the entry. All checks
---         are per entry, so one stale item never spoils the batch; and a call sent again after a
---         lost answer appends nothing twice.
+--         that ended otherwise changes something only if this consumer still owns the entry in that
+--         very attempt. All checks are per entry, so one stale item never spoils the batch; and
+--         finished attempts reported again after a lost answer append nothing twice.
 
 if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('NOTOPEN partition') end
 
@@ -62,26 +63,26 @@ for _ = 1, tonumber(ARGV[5]) do
 end
 
 for _ = 1, tonumber(ARGV[6]) do
-  local outcome, number, entry, job = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
-  local body = ARGV[at + 5]
+  local outcome, number, entry = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2]
+  local job, body = ARGV[at + 4], ARGV[at + 6]
   if outcome == 'completed' then
     if acknowledge(number, entry) then append(outcome, job, body) else late = late + 1 end
   else
     local row = owned(KEYS[2 + number], entry)
-    if not row then
+    if not row or row[4] ~= tonumber(ARGV[at + 3]) then
       late = late + 1
     elseif outcome == 'failed' then
       acknowledge(number, entry)
       append(outcome, job, body)
     elseif outcome == 'attempt_failed' then
-      park(number, entry, now + tonumber(ARGV[at + 4]), row[4])
+      park(number, entry, now + tonumber(ARGV[at + 5]), row[4])
       append(outcome, job, body)
     else
-      park(number, entry, now, row[4] - 1)
+      park(number, entry, now + tonumber(ARGV[at + 5]), row[4] - 1)
       if body ~= '' then append(outcome, job, body) end
     end
   end
-  at = at + 6
+  at = at + 7
 end
 
 local begun = ',"worker":"' .. me .. '"}'

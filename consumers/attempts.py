@@ -1,0 +1,125 @@
+"""One attempt, from delivery to outcome.
+
+    decode the job → find its handler → run it within its time → say how it ended
+
+`Attempts.execute` never raises for what a handler does: every way to end is a Finished value. The
+worker's loop, `run_due` for tests and nothing else call it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import lru_cache
+from time import perf_counter
+from typing import Any, Final
+
+import msgspec
+
+from penstock.consumers import outcomes
+from penstock.consumers.context import Context, Report, Submitter
+from penstock.consumers.executors import Executors
+from penstock.consumers.handlers import Handler
+from penstock.consumers.outcomes import Failure
+from penstock.core.artifacts import Artifacts
+from penstock.core.dispatch import Delivery, Finished
+from penstock.core.events import Submitted
+from penstock.core.keys import PartitionKeys
+
+# How long a job whose type this worker does not know stays out of its way, for one that does.
+UNKNOWN_TYPE_PAUSE_S: Final = 5.0
+
+_decode_job: Final = msgspec.json.Decoder(Submitted).decode
+_UNREADABLE: Final = Submitted(type="", payload=msgspec.Raw(b"null"), attempts=1)
+_encode_result: Final = msgspec.json.Encoder().encode
+
+
+class Attempts:
+    """Executes attempts with the handlers, artifacts and submitter of one worker process."""
+
+    def __init__(
+        self,
+        handlers: dict[str, Handler],
+        executors: Executors,
+        *,
+        artifacts: Artifacts | None = None,
+        submitter: Submitter | None = None,
+        max_result: int = 256 * 1024,
+    ) -> None:
+        self._handlers: Final = handlers
+        self._executors: Final = executors
+        self._artifacts: Final = artifacts
+        self._submitter: Final = submitter
+        self._max_result: Final = max_result
+
+    async def execute(
+        self, delivery: Delivery, keys: PartitionKeys, worker: str, report: Callable[[Report], None]
+    ) -> Finished:
+        """Run one attempt to its end. Cancelling it gives the job back (`released`)."""
+        try:
+            job = _decode_job(delivery.body)
+        except msgspec.DecodeError as error:
+            why = Failure("InvalidJob", f"its submitted event cannot be read: {error}", permanent=True)
+            return outcomes.failed(delivery, _UNREADABLE, 0, why)
+        handler = self._handlers.get(job.type)
+        if handler is None:
+            reason = f"{worker} has no handler for {job.type}"
+            return outcomes.released(delivery, worker, reason, delay_s=UNKNOWN_TYPE_PAUSE_S)
+        began = perf_counter()
+        try:
+            payload = _decoder(handler.contract.payload)(job.payload)
+        except msgspec.DecodeError as error:
+            why = Failure(
+                "InvalidPayload", f"does not fit the contract of this worker: {error}", permanent=True
+            )
+            return outcomes.failed(delivery, job, 0, why)
+        context = Context(
+            job_id=keys.job_id(delivery.job.decode()),
+            type=job.type,
+            attempt=delivery.attempt,
+            attempts=job.attempts,
+            artifacts=self._artifacts,
+            jobs=self._submitter,
+            report=report,
+        )
+        try:
+            result = await self._in_time(handler, payload, context, job.timeout)
+            encoded = result if type(result) is msgspec.Raw else _encode_result(result)
+        except asyncio.CancelledError:
+            return outcomes.released(delivery, worker, "the worker was told to leave")
+        except (Exception, SystemExit) as error:
+            why = self._executors.failure(error)
+            return outcomes.failed(delivery, job, (perf_counter() - began) * 1000, why)
+        ms = (perf_counter() - began) * 1000
+        if len(encoded) > self._max_result:
+            text = f"the result has {len(encoded)} bytes, over {self._max_result}: store it as an artifact"
+            return outcomes.failed(delivery, job, ms, Failure("ResultTooLarge", text, permanent=True))
+        return outcomes.completed(delivery, ms, bytes(encoded))
+
+    async def _in_time(self, handler: Handler, payload: Any, context: Context, timeout: float) -> Any:
+        """Run the handler; raises TimeoutError when its time is over.
+
+        asyncio.timeout would do the same at three times the cost; this arms one timer.
+        """
+        task: Any = asyncio.current_task()
+        late = False
+
+        def expire() -> None:
+            nonlocal late
+            late = True
+            task.cancel()
+
+        timer = asyncio.get_running_loop().call_later(timeout, expire)
+        try:
+            if handler.mode == "async":
+                return await handler.run(payload, context)
+            return await self._executors.run(handler, payload, context)
+        except asyncio.CancelledError:
+            if late:
+                raise TimeoutError(f"ran longer than its timeout of {timeout:g} s") from None
+            raise
+        finally:
+            timer.cancel()
+
+
+@lru_cache(maxsize=1024)
+def _decoder(payload: type[msgspec.Struct]) -> Callable[[msgspec.Raw], Any]:
+    return msgspec.json.Decoder(payload).decode

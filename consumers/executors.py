@@ -1,0 +1,165 @@
+"""Where handlers run that are no coroutines: in a thread, or in a process that can be ended.
+
+A thread cannot be stopped: when its time is over the attempt is recorded as timed out, and the
+slot stays taken until the thread returns. A process can: a timeout or a cancellation kills it.
+Only bytes cross to a process and back.
+"""
+
+import asyncio
+import importlib
+import multiprocessing
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+from pebble import ProcessExpired, ProcessPool
+
+from penstock.consumers.context import Context, Report
+from penstock.consumers.handlers import Handler, handlers
+from penstock.consumers.outcomes import Failure, failure
+
+
+class FailedElsewhere(Exception):
+    """A handler failed in another process; `why` is what it said."""
+
+    def __init__(self, why: Failure) -> None:
+        super().__init__(why.message)
+        self.why: Final = why
+
+
+class Executors:
+    """The thread and process pools of one worker; each is made when first needed."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots: Final = slots
+        self._threads: ThreadPoolExecutor | None = None
+        self._processes: _Processes | None = None
+        self.stuck: Final[set[Future[Any]]] = set()
+
+    async def run(self, handler: Handler, payload: Any, context: Context) -> Any:
+        """Run a thread or process handler; answers its result or raises what it raised."""
+        if handler.mode == "process":
+            return await self._in_process(handler, payload, context)
+        if self._threads is None:
+            # Room for the threads that outlive their timeout: a stuck one must not block a slot's next job.
+            self._threads = ThreadPoolExecutor(self._slots * 2, thread_name_prefix="handler")
+        future = self._threads.submit(handler.run, payload, context)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if not future.cancel():
+                self.stuck.add(future)
+                future.add_done_callback(self.stuck.discard)
+            raise
+
+    def failure(self, error: BaseException) -> Failure:
+        """An exception that came out of `run` (or of a coroutine) as values."""
+        if isinstance(error, FailedElsewhere):
+            return error.why
+        return failure(error)
+
+    def close(self) -> None:
+        """End the pools. Threads that still run are left behind; processes are ended."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._processes is not None:
+            self._processes.close()
+
+    async def _in_process(self, handler: Handler, payload: Any, context: Context) -> Any:
+        if self._processes is None:
+            self._processes = _Processes(self._slots)
+        future = self._processes.start(handler, msgspec.json.encode(payload), context)
+        try:
+            encoded: bytes = await asyncio.wrap_future(future)
+            answer = msgspec.json.decode(encoded, type=_Answer)
+        except asyncio.CancelledError:
+            future.cancel()  # pebble ends the process
+            raise
+        except ProcessExpired as error:
+            raise FailedElsewhere(Failure("ProcessDied", f"its process died: {error}")) from error
+        finally:
+            self._processes.forget(context)
+        if answer.failure is not None:
+            raise FailedElsewhere(answer.failure)
+        return answer.result
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What comes back from a process."""
+
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+
+
+class _Processes:
+    """A pool of processes, and the thread that listens to what their handlers report."""
+
+    def __init__(self, slots: int) -> None:
+        # Not fork: the parent has threads and an event loop.
+        spawn = multiprocessing.get_context("spawn")
+        self._reports: Final = spawn.SimpleQueue()
+        self._pool: Final = ProcessPool(
+            max_workers=slots, context=spawn, initializer=_enter_process, initargs=[self._reports]
+        )
+        self._contexts: Final[dict[str, Context]] = {}
+        threading.Thread(target=self._listen, daemon=True, name="process reports").start()
+
+    def start(self, handler: Handler, payload: bytes, context: Context) -> "Future[bytes]":
+        self._contexts[context.job_id] = context
+        who = (context.job_id, context.attempt, context.attempts)
+        future: Future[bytes] = self._pool.schedule(
+            _run_here, args=[handler.run.__module__, handler.contract.type, payload, who]
+        )
+        return future
+
+    def forget(self, context: Context) -> None:
+        self._contexts.pop(context.job_id, None)
+
+    def close(self) -> None:
+        self._pool.stop()  # type: ignore[no-untyped-call]
+        self._pool.join()
+        with suppress(OSError):
+            self._reports.put(None)
+
+    def _listen(self) -> None:
+        while (message := self._reports.get()) is not None:
+            job_id, kind, body = message
+            context = self._contexts.get(job_id)
+            if context is not None:
+                context.report(Report(kind, body))
+
+
+# In the child: where reports go.
+_outbound: Any = None
+
+
+def _enter_process(reports: Any) -> None:
+    global _outbound
+    _outbound = reports
+
+
+def _run_here(module: str, type: str, payload: bytes, who: tuple[str, int, int]) -> bytes:
+    """In the child: import the handler's module, run it, answer with JSON."""
+    from penstock.core.artifacts import open_artifacts
+    from penstock.core.settings import read_settings
+
+    importlib.import_module(module)
+    handler = handlers()[type]
+    job_id, attempt, attempts = who
+    context = Context(
+        job_id=job_id,
+        type=type,
+        attempt=attempt,
+        attempts=attempts,
+        artifacts=open_artifacts(read_settings()),
+        jobs=None,
+        report=lambda report: _outbound.put((job_id, report.kind, report.body)),
+    )
+    try:
+        result = handler.run(msgspec.json.decode(payload, type=handler.contract.payload), context)
+        answer = _Answer(result=msgspec.Raw(msgspec.json.encode(result)))
+    except (Exception, SystemExit) as error:
+        answer = _Answer(failure=failure(error))
+    return msgspec.json.encode(answer)

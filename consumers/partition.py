@@ -1,0 +1,287 @@
+"""A worker's work on one partition.
+
+    loop     one cycle after the other: report what ended, take what the free slots can hold,
+             start it; while the script runs, the attempts already taken run too
+    listen   when the loop finds nothing, a blocking read on a connection of its own brings the
+             next job within a millisecond
+    beat     a sign of life twice a second; who gave none for a lease is reclaimed
+
+What can go wrong on the way has one answer each: a lost connection is tried again for ever, then
+everything this consumer holds and does not run is given back (`release`); a lost lease means a new
+consumer name, and what still runs may complete but no longer fail.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from penstock.consumers.attempts import Attempts
+from penstock.consumers.context import Report
+from penstock.consumers.outbox import Outbox
+from penstock.core.connection import BLOCK_S, command, passing
+from penstock.core.dispatch import Arrival, Cycle, Delivery, Dispatch, Finished
+from penstock.core.keys import GROUP, PartitionKeys
+
+# One script call: enough to make the round trip cheap, little enough to keep the server's other
+# callers waiting for less than a millisecond or two.
+MAX_CYCLE: Final = 128
+# How often an idle worker looks whether a parked entry is due: half of the 100 ms we promise.
+DUE_TICK_S: Final = 0.05
+BEAT_S: Final = 0.5
+
+_log: Final = logging.getLogger("penstock.worker")
+
+
+class Slots:
+    """How many attempts this process may run at once, over all its partitions."""
+
+    def __init__(self, total: int, stuck: Callable[[], int]) -> None:
+        self.total: Final = total
+        self.on_free: Final[list[Callable[[], None]]] = []
+        self._running = 0
+        self._stuck: Final = stuck
+
+    @property
+    def free(self) -> int:
+        return self.total - self._running - self._stuck()
+
+    def take(self) -> None:
+        self._running += 1
+
+    def give(self) -> None:
+        """Give one back; whoever had found none free is told."""
+        if self._running >= self.total:
+            for tell in self.on_free:
+                tell()
+        self._running -= 1
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """How long a consumer may be silent (s), and how often a job may lose its worker."""
+
+    seconds: float
+    crash_limit: int
+
+
+class PartitionWorker:
+    """Works one partition until told to stop."""
+
+    def __init__(
+        self, redis: Redis, keys: PartitionKeys, attempts: Attempts, slots: Slots, lease: Lease
+    ) -> None:
+        self.keys: Final = keys
+        self._redis: Final = redis
+        self._dispatch: Final = Dispatch(redis, keys)
+        self._attempts: Final = attempts
+        self._slots: Final = slots
+        self._lease: Final = lease
+        self._wake: Final = asyncio.Event()
+        self._idle: Final = asyncio.Event()
+        self._outbox: Final = Outbox(self._wake.set)
+        self._arrivals: list[Arrival] = []
+        self._running: Final[dict[Delivery, asyncio.Task[None]]] = {}
+        # Held while the server may have given us what we have not noted yet.
+        self._talking: Final = asyncio.Lock()
+        self._event_loop: Final = asyncio.get_running_loop()
+        self._loop_thread: Final = threading.get_ident()
+        self._consumer = ""
+        self._stopping = False
+        slots.on_free.append(self._wake.set)
+
+    async def run(self) -> None:
+        """Work until `stop`, then until nothing runs any more; then leave the partition."""
+        await self._persist(self._enter)
+        helpers = [asyncio.create_task(self._beat()), asyncio.create_task(self._listen())]
+        try:
+            await self._loop()
+        finally:
+            for task in helpers:
+                task.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Give back whatever is still held and stop being a consumer."""
+        await self._persist(partial(self._dispatch.release, self._consumer, "its worker left", leave=True))
+
+    def stop(self) -> None:
+        """Take no more; `run` returns when what runs has ended and is reported."""
+        self._stopping = True
+        self._wake.set()
+
+    def cut_short(self) -> None:
+        """Cancel what still runs: it is given back, due now, no attempt spent."""
+        loop = asyncio.get_running_loop()
+        for task in self._running.values():
+            # In the next turn: a task cancelled before its first step would never report.
+            loop.call_soon(task.cancel)
+
+    # The loop
+
+    async def _loop(self) -> None:
+        hungry = True
+        while not (self._stopping and not self._running and not self._outbox.unreported):
+            self._wake.clear()
+            want = 0 if self._stopping else max(0, min(self._slots.free, MAX_CYCLE))
+            if (hungry and want) or self._outbox or self._arrivals:
+                async with self._talking:
+                    cycle = await self._cycle(want)
+                    for delivery in cycle.deliveries:
+                        self._start(delivery)
+                hungry = len(cycle.deliveries) >= want > 0
+            else:
+                await self._rest()
+                hungry = True
+
+    async def _rest(self) -> None:
+        """Wait until an attempt ends, a job arrives, or it is time to look at `due` again."""
+        if not self._stopping and self._slots.free > 0:
+            self._idle.set()
+        timer = asyncio.get_running_loop().call_later(DUE_TICK_S, self._wake.set)
+        await self._wake.wait()
+        timer.cancel()
+
+    async def _cycle(self, want: int) -> Cycle:
+        """One cycle; after a lost connection the same report once more, and nothing is taken."""
+        finished = self._outbox.take_finished()
+        notes = self._outbox.take_notes(finished)
+        arrivals, self._arrivals = self._arrivals, []
+        if arrivals and (self._stopping or want < len(arrivals)):
+            # Came while the last slot was given away: for a worker that has one.
+            finished += [Finished("released", it.lane, it.entry, 1, b"", b"") for it in arrivals]
+            arrivals = []
+        try:
+            cycle = await self._dispatch.cycle(
+                self._consumer, want, notes=notes, finished=finished, arrivals=arrivals
+            )
+        except (RedisError, OSError) as error:
+            if not passing(error):
+                raise
+            _log.warning("%s: lost Redis (%s); trying again", self.keys.name, error)
+            cycle = await self._persist(partial(self._dispatch.cycle, self._consumer, 0, finished=finished))
+            await self._persist(self._give_back_unknown)
+            _log.warning("%s: Redis is back", self.keys.name)
+        if not cycle.alive:
+            _log.warning("%s: lease of %s lost; entering anew", self.keys.name, self._consumer)
+            await self._persist(self._enter)
+        return cycle
+
+    def _start(self, delivery: Delivery) -> None:
+        self._slots.take()
+        self._running[delivery] = asyncio.create_task(self._attempt(delivery))
+
+    async def _attempt(self, delivery: Delivery) -> None:
+        finished = await self._attempts.execute(
+            delivery, self.keys, self._consumer, partial(self._report, delivery)
+        )
+        del self._running[delivery]
+        self._slots.give()
+        self._outbox.finish(finished)
+
+    def _report(self, delivery: Delivery, report: Report) -> None:
+        """Called by handlers, from any thread."""
+        if threading.get_ident() == self._loop_thread:
+            self._hear(delivery, report)
+        else:
+            self._event_loop.call_soon_threadsafe(self._hear, delivery, report)
+
+    def _hear(self, delivery: Delivery, report: Report) -> None:
+        # A thread may outlive its attempt; what it says then counts no more.
+        if delivery in self._running:
+            self._outbox.say(delivery, report)
+
+    # Listening and living
+
+    async def _listen(self) -> None:
+        """While the loop is idle, block on the lanes; each entry that comes goes to the loop."""
+        lanes = self.keys.lanes[:3]
+        words: list[Any] = ["BLOCK", int(BLOCK_S * 1000), "STREAMS", *lanes, ">", ">", ">"]
+        while True:
+            await self._idle.wait()
+            try:
+                reply = await command(
+                    self._redis, "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", 1, *words
+                )
+            except (RedisError, OSError) as error:
+                await self._mend(error)
+                continue
+            for stream, entries in reply or ():
+                number = lanes.index(stream.decode()) + 1
+                self._arrivals += [Arrival(number, entry[0]) for entry in entries]
+            if reply:
+                self._idle.clear()
+                self._wake.set()
+
+    async def _mend(self, error: RedisError | OSError) -> None:
+        """The blocking read failed: it may have been given an entry nobody will ever see."""
+        if str(error).startswith("NOGROUP"):
+            await self._persist(self._dispatch.open)
+        elif not passing(error):
+            raise error
+        async with self._talking:
+            await self._persist(self._give_back_unknown)
+
+    async def _beat(self) -> None:
+        lease_ms = round(self._lease.seconds * 1000)
+        while True:
+            await asyncio.sleep(min(BEAT_S, self._lease.seconds / 3))
+            with suppress(RedisError, OSError):
+                alive, silent = await self._dispatch.beat(self._consumer, lease_ms)
+                if not alive:
+                    await self._enter()
+                for consumer in silent:
+                    parked, dead = await self._dispatch.reclaim(consumer, lease_ms, self._lease.crash_limit)
+                    _log.warning(
+                        "%s: %s fell silent: %d jobs due again, %d given up",
+                        self.keys.name,
+                        consumer,
+                        parked,
+                        dead,
+                    )
+                    self._wake.set()
+
+    async def _enter(self) -> None:
+        """Become a consumer under a new name."""
+        await self._dispatch.open()
+        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:40]
+        name = f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+        await self._dispatch.beat(name, round(self._lease.seconds * 1000), enter=True)
+        self._consumer = name
+
+    async def _give_back_unknown(self) -> None:
+        held: list[Delivery | Finished | Arrival] = [
+            *self._running,
+            *self._outbox.unreported,
+            *self._arrivals,
+        ]
+        running = [b"%d:%b" % (it.lane, it.entry) for it in held]
+        given = await self._dispatch.release(
+            self._consumer, "its delivery was lost on the way", running=running
+        )
+        if given:
+            _log.warning("%s: gave back %d jobs whose delivery was lost", self.keys.name, given)
+            self._wake.set()
+
+    async def _persist(self, call: Callable[[], Any]) -> Any:
+        """Call until the server answers: with growing pauses up to two seconds, for ever."""
+        pause = 0.05
+        while True:
+            try:
+                return await call()
+            except (RedisError, OSError) as error:
+                if not passing(error):
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 2.0)

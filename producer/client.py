@@ -1,0 +1,228 @@
+"""The Python client: submit jobs, await what becomes of them.
+
+    async with Producer() as producer:
+        handle = await producer.submit(ResizeImage(source="…", width=800), priority="high")
+        result = await handle.result(timeout=30)
+
+`penstock.producer.sync` has the same for code without an event loop.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final, Self, TypedDict, TypeVar, Unpack, overload
+
+import msgspec
+from redis.asyncio import Redis
+
+from penstock.core.connection import connect
+from penstock.core.contracts import Backoff, Priority, declaration
+from penstock.core.dispatch import Accepted, Submission
+from penstock.core.endings import Endings
+from penstock.core.errors import InvalidJob, JobFailed, NotFound, Refused
+from penstock.core.events import Completed, Event, Failed, decode
+from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.lifecycle import TERMINAL, State, fold_all
+from penstock.core.log import Log
+from penstock.core.positions import parse_job_id
+from penstock.core.settings import Settings, read_settings
+from penstock.core.validation import every_problem
+from penstock.producer.intake import JobOptions, JobRequest, prepare
+from penstock.producer.outlet import Outlet
+
+T = TypeVar("T")
+
+
+class SubmitOptions(TypedDict, total=False):
+    """Options of one submission; what is left out comes from the contract. Times in seconds.
+
+    `run_at` (a datetime with a time zone, or Unix ms) excludes `delay`. `key` is the idempotency
+    key: while it is remembered, submitting again answers with the first job.
+    """
+
+    priority: Priority
+    delay: float
+    run_at: datetime | int
+    attempts: int
+    backoff: Backoff
+    timeout: float
+    tags: Sequence[str]
+    key: str
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """An accepted job. `known`: its idempotency key had been seen, this is the first job."""
+
+    id: str
+    queue: str
+    type: str
+    state: State
+    known: bool
+
+
+class Producer:
+    """Submits jobs over one client. Safe to share between tasks; close it, or use `async with`."""
+
+    def __init__(self, settings: Settings | None = None, *, redis: Redis | None = None) -> None:
+        self.settings: Final = settings or read_settings()
+        self._owned: Final = redis is None
+        self.redis: Final = redis or connect(self.settings)
+        self._keys: Final = Keys(self.settings.namespace)
+        self._outlets: dict[str, Outlet] = {}
+        self._endings: dict[str, Endings] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop waiting for endings and close the connections made here."""
+        for endings in self._endings.values():
+            await endings.close()
+        if self._owned:
+            await self.redis.aclose()
+
+    async def submit(self, payload: msgspec.Struct, /, **options: Unpack[SubmitOptions]) -> "Handle":
+        """Submit one job. Raises InvalidJob, TooLarge, Misconfigured (no contract), Unavailable."""
+        return (await self.submit_many([payload], **options))[0]
+
+    async def submit_many(
+        self, payloads: Iterable[msgspec.Struct], /, **options: Unpack[SubmitOptions]
+    ) -> list["Handle"]:
+        """Submit jobs with the same options, in one script call for each thousand of a queue.
+
+        All are checked first: one that is wrong raises, and none is submitted. An idempotency
+        key is for one job, so `key` is refused with more than one.
+        """
+        checked = _checked(options) if options else {}
+        jobs: dict[str, list[tuple[int, JobRequest, Submission]]] = {}
+        for number, payload in enumerate(payloads):
+            queue = declaration(type(payload)).queue
+            request = _request(payload, checked)
+            jobs.setdefault(queue, []).append((number, request, self._prepare(queue, request)))
+        count = sum(map(len, jobs.values()))
+        if count > 1 and options.get("key"):
+            raise ValueError("an idempotency key names one job: submit them one by one")
+        handles: dict[int, Handle] = {}
+        for queue, rows in jobs.items():
+            accepted = await self._outlet(queue).submit([submission for _, _, submission in rows])
+            for (number, request, _), answer in zip(rows, accepted, strict=True):
+                handles[number] = Handle(self, self._id(queue, answer), request.type, answer.known)
+        return [handles[number] for number in range(count)]
+
+    async def accept(
+        self, queue: str, requests: Sequence[JobRequest], *, by: str = "", trace: str = ""
+    ) -> list[Receipt | Refused]:
+        """Submit requests as they come over HTTP; a refused one does not stop the others."""
+        answers: list[Receipt | Refused] = []
+        good: list[tuple[int, JobRequest, Submission]] = []
+        for request in requests:
+            try:
+                good.append((len(answers), request, self._prepare(queue, request, by, trace)))
+                answers.append(_PENDING)
+            except Refused as refusal:
+                answers.append(refusal)
+        if good:
+            accepted = await self._outlet(queue).submit([submission for _, _, submission in good])
+            for (number, request, submission), answer in zip(good, accepted, strict=True):
+                state: State = "delayed" if submission.when else "waiting"
+                answers[number] = Receipt(self._id(queue, answer), queue, request.type, state, answer.known)
+        return answers
+
+    def handle(self, job_id: str) -> "Handle":
+        """A handle on a job submitted elsewhere. Raises NotFound for a malformed id."""
+        parse_job_id(job_id)
+        return Handle(self, job_id, "", False)
+
+    def log(self, queue: str, partition: int) -> Log:
+        """The log that holds a queue's jobs."""
+        return Log(self.redis, self._keys.partition(queue, partition))
+
+    def endings(self, keys: PartitionKeys) -> Endings:
+        """The shared waiter of a partition."""
+        if keys.name not in self._endings:
+            self._endings[keys.name] = Endings(Log(self.redis, keys))
+        return self._endings[keys.name]
+
+    def _prepare(self, queue: str, request: JobRequest, by: str = "", trace: str = "") -> Submission:
+        return prepare(queue, request, max_payload=self.settings.max_payload, by=by, trace=trace)
+
+    def _outlet(self, queue: str) -> Outlet:
+        outlet = self._outlets.get(queue)
+        if outlet is None:
+            keys = self._keys.partition(queue)
+            outlet = self._outlets[queue] = Outlet(self.redis, keys, once_s=self.settings.idempotency_ttl)
+        return outlet
+
+    def _id(self, queue: str, accepted: Accepted) -> str:
+        return self._keys.partition(queue).job_id(accepted.position)
+
+
+class Handle:
+    """A submitted job: its id, and ways to learn what became of it, read from the log."""
+
+    def __init__(self, producer: Producer, job_id: str, type: str, known: bool) -> None:
+        self._producer: Final = producer
+        self.id: Final = job_id
+        self.type: Final = type
+        self.known: Final = known
+        self.queue, partition, self._position = parse_job_id(job_id)
+        self._log: Final = producer.log(self.queue, partition)
+
+    def __repr__(self) -> str:
+        return f"<Handle {self.id}>"
+
+    async def state(self) -> State:
+        """The job's state now. Raises NotFound where the log does not hold it."""
+        job = fold_all(await self.events())
+        if job is None:
+            raise NotFound(f"no job {self.id}")
+        return job.state
+
+    async def events(self) -> list[Event]:
+        """All its events so far."""
+        first = await self._log.read([self._position])
+        return [*first, *await self._log.history(self._position, self._position)] if first else []
+
+    @overload
+    async def result(self, *, timeout: float | None = None) -> Any: ...
+    @overload
+    async def result(self, *, timeout: float | None = None, type: type[T]) -> T: ...
+    async def result(self, *, timeout: float | None = None, type: Any = Any) -> Any:
+        """Wait for the end; answers what the handler returned, as `type` if given.
+
+        Raises JobFailed, NotFound, or TimeoutError after `timeout` seconds.
+        """
+        async with (
+            asyncio.timeout(timeout),
+            self._producer.endings(self._log.keys).watch(self._position) as ended,
+        ):
+            events = await self.events()
+            if not events:
+                raise NotFound(f"no job {self.id}")
+            over = [event for event in events if event.tag in TERMINAL]
+            body = decode(over[-1] if over else await ended)
+        if isinstance(body, Completed):
+            return msgspec.json.decode(body.result, type=type)
+        assert isinstance(body, Failed)  # noqa: S101 - the only other terminal event
+        raise JobFailed(self.id, body.reason, body.error, body.message)
+
+
+_PENDING: Final = Refused("not sent yet")
+
+
+def _checked(options: SubmitOptions) -> dict[str, Any]:
+    """The options as fields of a JobRequest. Raises InvalidJob naming every wrong one."""
+    told = msgspec.to_builtins(options)
+    try:
+        checked = msgspec.convert(told, JobOptions)
+    except msgspec.ValidationError:
+        raise InvalidJob(every_problem(JobOptions, msgspec.json.encode(told), "options")) from None
+    return {name: getattr(checked, name) for name in told}
+
+
+def _request(payload: msgspec.Struct, options: dict[str, Any]) -> JobRequest:
+    raw = msgspec.Raw(msgspec.json.encode(payload))
+    return JobRequest(type=declaration(type(payload)).type, payload=raw, **options)

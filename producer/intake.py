@@ -1,0 +1,141 @@
+"""From a request to a `submitted` event: check everything, then encode once.
+
+JobRequest ── prepare ──► Submission (for the script)
+                 └──────► InvalidJob: every wrong field with its path; nothing was written
+"""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Annotated, Any, Final
+
+import msgspec
+from penstock.core.validation import every_problem
+
+from penstock.core.contracts import (
+    MAX_ATTEMPTS,
+    MAX_DELAY_S,
+    MAX_TIMEOUT_S,
+    Backoff,
+    Contract,
+    Options,
+    Priority,
+    declared,
+)
+from penstock.core.dispatch import Submission
+from penstock.core.errors import FieldProblem, InvalidJob, TooLarge
+from penstock.core.events import Submitted, encode
+
+MAX_TAGS: Final = 20
+MAX_KEY_CHARS: Final = 255
+
+Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+
+
+class JobOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a submission may say beside its payload; the rest comes from the type's contract.
+
+    Times in seconds. `run_at` is a moment (ISO 8601 with a time zone, or Unix time in ms) and
+    excludes `delay`. `key` is the idempotency key.
+    """
+
+    priority: Priority | None = None
+    delay: Annotated[float, msgspec.Meta(ge=0, le=MAX_DELAY_S)] | None = None
+    run_at: (
+        Annotated[datetime, msgspec.Meta(tz=True)] | Annotated[int, msgspec.Meta(ge=0, le=2**43)] | None
+    ) = None
+    attempts: Annotated[int, msgspec.Meta(ge=1, le=MAX_ATTEMPTS)] | None = None
+    backoff: Backoff | None = None
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)] | None = None
+    tags: Annotated[tuple[Tag, ...], msgspec.Meta(max_length=MAX_TAGS)] = ()
+    key: Annotated[str, msgspec.Meta(max_length=MAX_KEY_CHARS)] = ""
+
+
+class JobRequest(JobOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One job as asked for."""
+
+    type: str
+    payload: msgspec.Raw
+
+
+def prepare(
+    queue: str, request: JobRequest, *, max_payload: int, by: str = "", trace: str = ""
+) -> Submission:
+    """Check a request against its contract and encode its event.
+
+    Raises UnknownType, InvalidJob (every wrong field) or TooLarge.
+    """
+    contract = declared(request.type)
+    problems = _problems(queue, contract, request, max_payload)
+    if problems:
+        raise InvalidJob(problems)
+    told = dict(_told(contract.options))
+    for name in ("priority", "attempts", "backoff", "timeout"):
+        value = getattr(request, name)
+        if value is not None:
+            _say(told, name, value)
+    when = ""
+    if request.run_at is not None:
+        told["run_at"] = run_at = _unix_ms(request.run_at)
+        when = str(run_at)
+    elif request.delay:
+        told["delay"] = request.delay
+        when = f"+{round(request.delay * 1000)}"
+    event = Submitted(
+        type=request.type,
+        payload=request.payload,
+        tags=request.tags,
+        key=request.key,
+        by=by,
+        trace=trace,
+        **told,
+    )
+    return Submission(told.get("priority", "normal"), encode(event), when, request.key)
+
+
+def _problems(queue: str, contract: Contract, request: JobRequest, max_payload: int) -> list[FieldProblem]:
+    problems = []
+    size = len(memoryview(request.payload))
+    if size > max_payload:
+        raise TooLarge("payload, in bytes", size, max_payload)
+    if queue != contract.queue:
+        problems.append(
+            FieldProblem("type", f"{contract.type} belongs to queue {contract.queue!r}, not {queue!r}")
+        )
+    if request.delay is not None and request.run_at is not None:
+        problems.append(FieldProblem("delay", "give delay or run_at, not both"))
+    try:
+        _decoder(contract.payload).decode(request.payload)
+    except msgspec.DecodeError:
+        problems += every_problem(contract.payload, bytes(request.payload))
+    return problems
+
+
+@lru_cache(maxsize=1024)
+def _decoder(payload: type[msgspec.Struct]) -> msgspec.json.Decoder[msgspec.Struct]:
+    return msgspec.json.Decoder(payload)
+
+
+@lru_cache(maxsize=1024)
+def _told(options: Options) -> dict[str, Any]:
+    """What a contract's options say beyond the defaults of the log's format."""
+    told: dict[str, Any] = {}
+    for name in Options.__struct_fields__:
+        _say(told, name, getattr(options, name))
+    return told
+
+
+_DEFAULTS: Final = Options()
+
+
+def _say(told: dict[str, Any], name: str, value: Any) -> None:
+    """Put an option in, or leave it out where it equals the default: the event stays small."""
+    if value == getattr(_DEFAULTS, name):
+        told.pop(name, None)
+    else:
+        told[name] = value
+
+
+def _unix_ms(moment: datetime | int) -> int:
+    if isinstance(moment, int):
+        return moment
+    return int(moment.astimezone(UTC).timestamp() * 1000)
