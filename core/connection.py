@@ -9,7 +9,9 @@
 
 from typing import Any, Final
 
+import hiredis
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -47,9 +49,23 @@ def connect(settings: Settings, *, max_connections: int = 64) -> Redis:
         )
     except ValueError as error:
         raise Misconfigured(f"PENSTOCK_REDIS_URL: {error}") from None
+    pool = redis.connection_pool
+    pool.connection_class = _packing_in_c(pool.connection_class)
     for command in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
         redis.response_callbacks.pop(command, None)
     return redis
+
+
+def _packing_in_c(base: type[AbstractConnection]) -> type[AbstractConnection]:
+    """redis-py's asyncio connections pack commands in Python, argument by argument; hiredis does
+    it in C. On a script call with hundreds of arguments that is a third of the whole time."""
+
+    class Packing(base):  # type: ignore[valid-type, misc]
+        def pack_command(self, *words: Any) -> list[bytes]:
+            # redis-py names commands of two words, like SCRIPT LOAD, in one string.
+            return [hiredis.pack_command((*str(words[0]).split(), *words[1:]))]
+
+    return Packing
 
 
 async def command(redis: Redis, *words: Any) -> Any:

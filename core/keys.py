@@ -37,12 +37,16 @@ class Keys:
     def __init__(self, namespace: str) -> None:
         self.namespace: Final = namespace
         self.queues: Final = f"{namespace}:queues"
+        self._partitions: Final[dict[tuple[str, int], PartitionKeys]] = {}
 
     def rate(self, who: str) -> str:
         return f"{self.namespace}:rate:{who}"
 
     def partition(self, queue: str, number: int = 0) -> "PartitionKeys":
-        return PartitionKeys(self.namespace, queue, number)
+        known = self._partitions.get((queue, number))
+        if known is None:
+            known = self._partitions[queue, number] = PartitionKeys(self.namespace, queue, number)
+        return known
 
 
 class PartitionKeys:

@@ -168,11 +168,14 @@ class Handle:
         self.id: Final = job_id
         self.type: Final = type
         self.known: Final = known
-        self.queue, partition, self._position = parse_job_id(job_id)
-        self._log: Final = producer.log(self.queue, partition)
+        self.queue, self._partition, self._position = parse_job_id(job_id)
 
     def __repr__(self) -> str:
         return f"<Handle {self.id}>"
+
+    @property
+    def _log(self) -> Log:
+        return self._producer.log(self.queue, self._partition)
 
     async def state(self) -> State:
         """The job's state now. Raises NotFound where the log does not hold it."""

@@ -9,9 +9,10 @@ which is what lets the script recognise a batch that was sent again.
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -25,7 +26,13 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_BUFFERED: Final = 20_000
 PATIENCE_S: Final = 5.0
 
-_Waiting = tuple[Submission, "asyncio.Future[Accepted]"]
+
+class _Ask(msgspec.Struct, eq=False):
+    """What one caller put in, at most a batch, and where its answer goes."""
+
+    jobs: Sequence[Submission]
+    answer: "asyncio.Future[list[Accepted]]"
+    size: int
 
 
 class Outlet:
@@ -37,54 +44,65 @@ class Outlet:
         self._once_ms: Final = round(once_s * 1000)
         self._producer: Final = secrets.token_hex(8)
         self._batch = 0
-        self._buffer: deque[_Waiting] = deque()
+        self._buffer: deque[_Ask] = deque()
+        self._buffered = 0
         self._turn: Final = asyncio.Lock()
 
     async def submit(self, jobs: Sequence[Submission]) -> list[Accepted]:
         """Accept jobs. Raises Unavailable when the server stays away, or too many wait already."""
-        if len(self._buffer) + len(jobs) > MAX_BUFFERED:
-            raise Unavailable(f"{len(self._buffer)} submissions wait for Redis already")
-        loop = asyncio.get_running_loop()
-        mine: list[asyncio.Future[Accepted]] = [loop.create_future() for _ in jobs]
-        self._buffer.extend(zip(jobs, mine, strict=True))
+        accepted: list[Accepted] = []
+        for chunk in _chunks(jobs):
+            accepted += await self._ask(chunk)
+        return accepted
+
+    async def _ask(self, jobs: Sequence[Submission]) -> list[Accepted]:
+        if self._buffered + len(jobs) > MAX_BUFFERED:
+            raise Unavailable(f"{self._buffered} submissions wait for Redis already")
+        ask = _Ask(jobs, asyncio.get_running_loop().create_future(), sum(len(job.body) for job in jobs))
+        self._buffer.append(ask)
+        self._buffered += len(jobs)
         try:
             async with self._turn:
-                while self._buffer and not mine[-1].done():
+                while not ask.answer.done():
                     await self._send(self._take())
         except asyncio.CancelledError:
-            for future in mine:
-                future.cancel()
+            ask.answer.cancel()
             raise
-        return [future.result() for future in mine]
+        return ask.answer.result()
 
-    def _take(self) -> list[_Waiting]:
-        """The next batch, within the bounds. What its caller gave up on is left out."""
-        batch: list[_Waiting] = []
-        size = 0
-        while self._buffer and len(batch) < MAX_JOBS and size < MAX_BYTES:
-            job, future = self._buffer.popleft()
-            if not future.cancelled():
-                batch.append((job, future))
-                size += len(job.body)
+    def _take(self) -> list[_Ask]:
+        """The next batch, within the bounds; never empty while somebody waits. What its caller
+        gave up on is left out."""
+        batch: list[_Ask] = []
+        count = size = 0
+        while self._buffer:
+            ask = self._buffer[0]
+            if batch and (count + len(ask.jobs) > MAX_JOBS or size + ask.size > MAX_BYTES):
+                break
+            self._buffer.popleft()
+            self._buffered -= len(ask.jobs)
+            if not ask.answer.cancelled():
+                batch.append(ask)
+                count, size = count + len(ask.jobs), size + ask.size
         return batch
 
-    async def _send(self, batch: list[_Waiting]) -> None:
-        if not batch:
-            return
+    async def _send(self, batch: list[_Ask]) -> None:
         try:
-            accepted = await self._deliver([job for job, _ in batch])
+            accepted = await self._deliver([job for ask in batch for job in ask.jobs])
         except BaseException as error:
-            unknown = Unavailable("the submission was cut short; it may have been accepted")
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error if isinstance(error, Exception) else unknown)
-                    future.exception()
+            cut = Unavailable("the submission was cut short; it may have been accepted")
+            for ask in batch:
+                if not ask.answer.done():
+                    ask.answer.set_exception(error if isinstance(error, Exception) else cut)
+                    ask.answer.exception()  # seen: its caller may be gone
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, future), answer in zip(batch, accepted, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        at = 0
+        for ask in batch:
+            if not ask.answer.done():
+                ask.answer.set_result(accepted[at : at + len(ask.jobs)])
+            at += len(ask.jobs)
 
     async def _deliver(self, jobs: list[Submission]) -> list[Accepted]:
         """One batch under one number, sent again until it is answered or patience ends."""
@@ -106,3 +124,14 @@ class Outlet:
                     ) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
+
+
+def _chunks(jobs: Sequence[Submission]) -> Iterator[Sequence[Submission]]:
+    """Jobs in pieces of at most a batch, by count and by bytes."""
+    start = size = 0
+    for at, job in enumerate(jobs):
+        if at > start and (at - start >= MAX_JOBS or size + len(job.body) > MAX_BYTES):
+            yield jobs[start:at]
+            start, size = at, 0
+        size += len(job.body)
+    yield jobs[start:]
