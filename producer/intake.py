@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
-from penstock.core.validation import every_problem
 
 from penstock.core.contracts import (
     MAX_ATTEMPTS,
@@ -24,6 +23,7 @@ from penstock.core.contracts import (
 from penstock.core.dispatch import Submission
 from penstock.core.errors import FieldProblem, InvalidJob, TooLarge
 from penstock.core.events import Submitted, encode
+from penstock.core.validation import every_problem
 
 MAX_TAGS: Final = 20
 MAX_KEY_CHARS: Final = 255

@@ -120,7 +120,7 @@ class Outlet:
                     raise
                 if loop.time() + pause > deadline:
                     raise Unavailable(
-                        f"Redis does not answer ({error}); what has an idempotency key can safely be sent again"
+                        f"Redis does not answer ({error}); a job with an idempotency key is safe to send again"
                     ) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)

@@ -1,0 +1,15 @@
+"""Asking for work.
+
+Read in this order:
+
+    intake     from a request to a `submitted` event: check everything, encode once
+    outlet     one script call for all who submit at the same time
+    client     the Python client and its handles
+    sync       the same without an event loop
+    auth, ratelimit, routes    the same over HTTP
+"""
+
+from penstock.producer.client import Handle, Producer
+from penstock.producer.sync import SyncHandle, SyncProducer
+
+__all__ = ["Handle", "Producer", "SyncHandle", "SyncProducer"]
