@@ -120,7 +120,7 @@ class Outlet:
                     raise
                 if loop.time() + pause > deadline:
                     raise Unavailable(
-                        f"Redis does not answer ({error}); a job with an idempotency key is safe to send again"
+                        f"Redis does not answer ({error}); with an idempotency key a job is safe to resend"
                     ) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
