@@ -1,5 +1,6 @@
 """A real HTTP server of the test's own, on a free port: each path is a function of the request."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ Route: TypeAlias = Callable[[BaseHTTPRequestHandler], None]
 
 
 @contextmanager
-def serving(routes: Mapping[str, Route]) -> Iterator[str]:
+def serving(routes: Mapping[str, Route], tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """The base URL of a server that answers these paths, and 404 to all others."""
 
     class Answer(BaseHTTPRequestHandler):
@@ -27,10 +28,12 @@ def serving(routes: Mapping[str, Route]) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()

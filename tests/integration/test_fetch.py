@@ -4,6 +4,7 @@ import gzip
 import itertools
 import os
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from certificates import make_certificate
 from handling import Desk
 from penstock.consumers import fetch as module
 from penstock.consumers.fetch import MAX_REDIRECTS, fetch
@@ -212,6 +214,24 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(
     port = site.rpartition(":")[2]
     assert (await get(f"http://rebinding.example:{port}/file")).data == FILE
     assert asked == ["rebinding.example"]
+
+
+async def test_tls_is_checked_against_the_name_though_the_address_is_dialled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = make_certificate(tmp_path, "files.example")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    trusting = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr(module, "_tls", lambda: trusting)
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, port, **options: [(2, 1, 6, "", ("127.0.0.1", port))]
+    )
+    with serving(ROUTES, tls=context) as site:
+        port = site.rpartition(":")[2]
+        assert (await get(f"https://files.example:{port}/file")).data == FILE
+        with pytest.raises(RemoteFailure, match="certificate"):
+            await get(f"https://other.example:{port}/file")
 
 
 def test_a_handler_in_a_thread_reads_urls_as_the_settings_allow(
