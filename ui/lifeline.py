@@ -8,10 +8,11 @@ system, with nothing to poll. The process then stops as on SIGTERM, and by force
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NoReturn
 
 SUPERVISED: Final = "PENSTOCK_SUPERVISED"
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -50,16 +51,29 @@ def _watch(lifeline: int, head_start: float, patience: float) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class StopSignals:
-    """`first` is set by the first SIGINT, SIGTERM or SIGHUP, `second` by the next one."""
+def exit_now(code: int) -> NoReturn:
+    """End this process without waiting for its threads."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
-    def __init__(self) -> None:
+
+class StopSignals:
+    """`first` is set by the first SIGINT, SIGTERM or SIGHUP, `second` by the next one, which ends
+    the process at once if `second_exits`."""
+
+    def __init__(self, *, second_exits: bool = False) -> None:
         self.first: Final = asyncio.Event()
         self.second: Final = asyncio.Event()
+        self._second_exits: Final = second_exits
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self.ask)
+            loop.add_signal_handler(number, self._ask)
 
-    def ask(self) -> None:
-        """Ask to stop; asked twice: at once."""
-        (self.second if self.first.is_set() else self.first).set()
+    def _ask(self) -> None:
+        if not self.first.is_set():
+            self.first.set()
+        elif self._second_exits:
+            exit_now(1)
+        else:
+            self.second.set()

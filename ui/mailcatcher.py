@@ -69,7 +69,7 @@ async def serve_mailcatcher(settings: Settings) -> None:
     config.errorlog = None
     logger.info("catching mail on port %d, shown on port %d", settings.mail_port, settings.mail_web_port)
     async with smtp:
-        app: Any = create_mail_app(mailbox)
+        app: Any = create_mail_app(mailbox, settings.mail_web_port)
         await hypercorn.asyncio.serve(app, config, shutdown_trigger=stop.first.wait)
 
 
@@ -142,15 +142,15 @@ def clear_mails(state: State) -> Cleared:
     return Cleared(state.mailbox.clear())
 
 
-def create_mail_app(mailbox: Mailbox) -> Litestar:
-    """The page and the JSON of a mailbox."""
+def create_mail_app(mailbox: Mailbox, port: int) -> Litestar:
+    """The page and the JSON of a mailbox, for browsers on this machine that ask for `port`."""
     return Litestar(
         [
             *(page_of_all, page_of_one, list_mails, one_mail, html_of_mail, raw_mail),
             *(attachment_of_mail, clear_mails),
         ],
         state=State({"mailbox": mailbox}),
-        allowed_hosts=AllowedHostsConfig(allowed_hosts=["localhost", LOOPBACK]),
+        allowed_hosts=AllowedHostsConfig([f"{host}:{port}" for host in ("localhost", LOOPBACK)]),
         exception_handlers={NotFound: _not_found},
         response_headers=SAFE,
         openapi_config=None,

@@ -5,16 +5,23 @@ process was asked to stop. Rooms are imported inside: a process loads what it ru
 """
 
 import asyncio
+import importlib
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from penstock.core.settings import Settings
 from penstock.ui.embedded import with_server
-from penstock.ui.lifeline import end_with_parent
+from penstock.ui.lifeline import StopSignals, end_with_parent, exit_now
 from penstock.ui.logs import configure_logging
 
+if TYPE_CHECKING:
+    from penstock.producer.client import Producer
+
+OWN_QUEUES: Final = ("email", "image", "ai")  # handled in penstock.consumers, a module for each
 # How long the server goes on for those that still finish, when the supervisor is killed.
-HEAD_START_S = 5.0
+HEAD_START_S: Final = 5.0
 
 
 def run_server(settings: Settings) -> None:
@@ -36,20 +43,15 @@ def run_api(settings: Settings) -> None:
 
 def run_worker(settings: Settings) -> None:
     """A worker on `settings.queues`, all queues that have handlers here if empty."""
-    from penstock.consumers.worker import run_worker as work
-    from penstock.ui.jobs import load_handlers
-
     _begin(settings)
-    load_handlers(settings)
-    _run(work(with_server(settings)))
+    _load_handlers(settings)
+    _run(_work(with_server(settings)))
 
 
 def run_projector(settings: Settings) -> None:
     """A projector of all queues."""
-    from penstock.projections.projector import run_projector as project
-
     _begin(settings)
-    _run(project(with_server(settings)))
+    _run(_project(with_server(settings)))
 
 
 def run_mailcatcher(settings: Settings) -> None:
@@ -65,6 +67,45 @@ def run_up(settings: Settings, *, demo: bool) -> None:
     from penstock.ui.up import up
 
     asyncio.run(up(settings, demo=demo))
+
+
+async def _work(settings: Settings) -> None:
+    from penstock.consumers.worker import run_worker
+    from penstock.core.artifacts import open_artifacts
+    from penstock.producer.client import Producer
+
+    stop = StopSignals(second_exits=True)
+    async with Producer(settings) as producer:
+        artifacts, submitter = open_artifacts(settings), _Submitter(producer)
+        all_ended = await run_worker(settings, stop.first, submitter=submitter, artifacts=artifacts)
+    if not all_ended:
+        exit_now(0)  # a handler's thread never returned, and Python would wait for it
+
+
+async def _project(settings: Settings) -> None:
+    from penstock.projections.projector import run_projector
+
+    await run_projector(settings, stop=StopSignals(second_exits=True).first)
+
+
+class _Submitter:
+    """The producer, as handlers may use it: submit, and get the id."""
+
+    def __init__(self, producer: "Producer") -> None:
+        self._producer: Final = producer
+
+    async def submit(self, payload: msgspec.Struct, /, **options: Any) -> str:
+        return (await self._producer.submit(payload, **options)).id
+
+
+def _load_handlers(settings: Settings) -> None:
+    """Import the handlers of the queues to serve, and the user's own modules."""
+    from penstock.ui.jobs import load_jobs
+
+    load_jobs(settings)
+    for queue in OWN_QUEUES:
+        if not settings.queues or queue in settings.queues:
+            importlib.import_module(f"penstock.consumers.{queue}")
 
 
 def _begin(settings: Settings) -> None:

@@ -27,10 +27,10 @@ from penstock.ui.demo import run_demo
 from penstock.ui.embedded import folder_free, server_answers, with_server
 from penstock.ui.lifeline import StopSignals
 from penstock.ui.mailcatcher import LOOPBACK
+from penstock.ui.processes import OWN_QUEUES
 from penstock.ui.remote import api_url
 from penstock.ui.supervisor import Supervisor
 
-WORKERS: Final = ("email", "image", "ai")
 SERVER, MAIL, PROJECTOR, WORKER, API = range(5)  # stages: stopped from the last to the first
 MARGIN_S: Final = 10.0  # what a process may take beside its grace time
 
@@ -122,8 +122,8 @@ def _spec(name: str, *command: str, stage: int, grace: float, **options: Any) ->
 
 def _workers(settings: Settings) -> list[tuple[str, tuple[str, ...]]]:
     """One for each room of handlers we bring, and one for the queues of the user's own jobs."""
-    own = tuple(sorted({contract.queue for contract in contracts()} - set(WORKERS)))
-    found: list[tuple[str, tuple[str, ...]]] = [(f"worker-{queue}", (queue,)) for queue in WORKERS]
+    own = tuple(sorted({contract.queue for contract in contracts()} - set(OWN_QUEUES)))
+    found: list[tuple[str, tuple[str, ...]]] = [(f"worker-{queue}", (queue,)) for queue in OWN_QUEUES]
     return [*found, ("worker-jobs", own)] if own else found
 
 
