@@ -1,0 +1,45 @@
+-- apply: write what a page of the log makes of the views, if nobody else has.
+--
+-- KEYS    1 checkpoint   2 log   3 jobs   4 stats   5 minutes   6.. indexes
+-- ARGV    1 checkpoint that the page began after ('0-0' for none)   2 position of its last event
+--         3 stats   4 number of rows   5 number of minutes   6 number of minutes to forget; then
+--         row       job, row
+--         minute    minute, value
+--         forgotten minute
+--         and for each index of KEYS: number removed, number added, the members removed, then
+--         score (always 0) and member of each added
+-- Answer  1 if it was written; 0 if not, and then nothing was: the checkpoint is not where the page
+--         began (another projector was faster, or the views were deleted), or the log does not hold
+--         the page's last event (the server went back to an older state after it was read)
+-- Promise rows, indexes, stats, minutes and checkpoint move in one step, so the views are at any
+--         moment the fold of the log up to the checkpoint, and each event is in them once. It asks
+--         for no epoch, so never answers NOTOPEN: a log can be folded whether or not its lanes
+--         take work, and a log that was lost fails the test above. At most 2,000 rows and members
+--         of an index a call (`unpack` ends near 8,000).
+
+local call = redis.call
+
+if (call('GET', KEYS[1]) or '0-0') ~= ARGV[1] then return 0 end
+if #call('XRANGE', KEYS[2], ARGV[2], ARGV[2]) == 0 then return 0 end
+
+local at = 7
+
+local function take(count)
+  at = at + count
+  return unpack(ARGV, at - count, at - 1)
+end
+
+if ARGV[4] ~= '0' then call('HSET', KEYS[3], take(2 * tonumber(ARGV[4]))) end
+if ARGV[5] ~= '0' then call('HSET', KEYS[5], take(2 * tonumber(ARGV[5]))) end
+if ARGV[6] ~= '0' then call('HDEL', KEYS[5], take(tonumber(ARGV[6]))) end
+
+for index = 6, #KEYS do
+  local removed, added = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  at = at + 2
+  if removed > 0 then call('ZREM', KEYS[index], take(removed)) end
+  if added > 0 then call('ZADD', KEYS[index], take(2 * added)) end
+end
+
+call('SET', KEYS[4], ARGV[3])
+call('SET', KEYS[1], ARGV[2])
+return 1

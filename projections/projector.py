@@ -1,0 +1,210 @@
+"""The projector: one process that folds the logs of all partitions into their views.
+
+For each partition, a page of 1,000 events at a time, as a line of three stations:
+
+    read page n+1          on the server, while
+    fold page n            here, while
+    write page n-1         on the server, in one step with the checkpoint (apply.lua)
+
+At the end of the log it waits for news in a blocking read, then for LINGER_S more, so that a busy
+log is folded in pages and not event by event; who reads a job meanwhile folds the rest himself
+(queries.py). A refused write means that another projector was faster, that the views were deleted
+or that the server went back in time: the partition forgets all it knows and begins again from the
+checkpoint. A lost connection is the same case, tried again for ever. Any other error stops the
+partition where it is, says so, and is tried again every RESTART_S: nothing is skipped.
+"""
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from penstock.core.connection import check_server, command, connect, passing
+from penstock.core.errors import Unavailable
+from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.log import PAGE, Entry, Log, follow
+from penstock.core.settings import Settings
+from penstock.projections.store import ViewStore
+from penstock.projections.views import Changes, Views, read
+
+LINGER_S: Final = 0.02
+LOOK_S: Final = 1.0
+RESTART_S: Final = 30.0
+RETRY_S: Final = 0.2
+
+_log: Final = logging.getLogger("penstock.projector")
+
+
+class Overtaken(Exception):
+    """The views or the log are not what this projector took them for: begin again."""
+
+
+class PartitionProjector:
+    """Folds one partition."""
+
+    def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
+        self.keys: Final = keys
+        self._redis: Final = redis
+        self._events: Final = Log(redis, keys)
+        self._store: Final = ViewStore(redis, keys)
+        self._lost = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Fold, whatever happens, until `stop`; a page begun is finished."""
+        while not stop.is_set():
+            try:
+                await self._follow(stop)
+            except Overtaken:
+                _log.info("%s: the views changed under this projector; going on from them", self.keys.name)
+            except Exception as error:  # whatever it is, the other partitions go on
+                await _either(stop, self._say(error))
+
+    def _say(self, error: Exception) -> float:
+        """Log why this partition does not go on; answers after how many seconds to try again."""
+        if isinstance(error, RedisError | OSError) and passing(error):
+            if not self._lost:
+                _log.warning("%s: lost Redis (%s); trying again", self.keys.name, error)
+            self._lost = True
+            return RETRY_S
+        _log.error(
+            "%s: stopped; its views stay as they are, next try in %d s",
+            *(self.keys.name, RESTART_S),
+            exc_info=error,
+        )
+        return RESTART_S
+
+    async def _follow(self, stop: asyncio.Event) -> None:
+        views = await self._store.load()
+        if self._lost:
+            _log.warning("%s: Redis is back", self.keys.name)
+        self._lost = False
+        while not stop.is_set():
+            await self.catch_up(views, stop)
+            await self._news(views, stop)
+
+    async def catch_up(self, views: Views, stop: asyncio.Event) -> None:
+        """Fold and write, page by page, up to the end of the log. Raises Overtaken."""
+        reading: asyncio.Task[Sequence[Entry]] | None = self._read(views.position)
+        writing: asyncio.Task[bool] | None = None
+        try:
+            while reading is not None:
+                page = await reading
+                more = len(page) == PAGE and not stop.is_set()
+                reading = self._read(page[-1][0].decode()) if more else None
+                if page:
+                    changes = await self._fold(views, page)
+                    await _written(writing)
+                    writing = asyncio.create_task(self._store.apply(changes))
+            await _written(writing)
+        finally:
+            await _end(reading, writing)
+
+    def _read(self, after: str) -> asyncio.Task[Sequence[Entry]]:
+        return asyncio.create_task(self._events.entries(after))
+
+    async def _fold(self, views: Views, page: Sequence[Entry]) -> Changes:
+        events = [read(entry) for entry in page]
+        await asyncio.sleep(0)  # the reading and the writing under way are sent now
+        rows = await self._store.rows(events)
+        changes = views.fold(events, rows)
+        self._store.remember(rows)
+        return changes
+
+    async def _news(self, views: Views, stop: asyncio.Event) -> None:
+        """Wait until the log goes on. Raises Overtaken where the views are not there any more."""
+        listening = asyncio.create_task(follow(self._redis, self.keys, views.position, 1))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([listening, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                return
+            if await listening:
+                await _either(stop, LINGER_S)
+            elif await self._store.checkpoint() != views.position:
+                raise Overtaken
+        finally:
+            await _end(listening, stopping)
+
+
+async def run_projector(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
+    """Fold all partitions of all queues until `stop` is set, or without one until SIGTERM or SIGINT;
+    a second signal ends the process at once, and the checkpoints lose nothing.
+
+    Raises Misconfigured for a server that could lose work.
+    """
+    if stop is None:
+        stop = _on_signals()
+    # A page makes objects by the thousand and no cycles: the default threshold costs a fifth of the time.
+    gc.set_threshold(50_000, 20, 20)
+    keys = Keys(settings.namespace)
+    running: dict[str, tuple[Redis, asyncio.Task[None]]] = {}
+    async with connect(settings) as redis:
+        await _server_ready(redis, stop)
+        _log.info("ready")
+        while not stop.is_set():
+            with suppress(RedisError, OSError):  # the partitions say so themselves
+                for name in await command(redis, "SMEMBERS", keys.queues):
+                    queue = name.decode()
+                    if queue not in running:
+                        running[queue] = _start(settings, keys.partition(queue), stop)
+            await _either(stop, LOOK_S)
+    for client, task in running.values():
+        await task
+        await client.aclose()
+
+
+def _start(
+    settings: Settings, partition: PartitionKeys, stop: asyncio.Event
+) -> tuple[Redis, asyncio.Task[None]]:
+    _log.info("folding %s", partition.name)
+    redis = connect(settings, max_connections=8)
+    return redis, asyncio.create_task(PartitionProjector(redis, partition).run(stop))
+
+
+def _on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def first(number: int) -> None:
+        stop.set()
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, first, number)
+    return stop
+
+
+async def _server_ready(redis: Redis, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            await check_server(redis)
+        except Unavailable as error:
+            _log.warning("%s; trying again", error)
+            await _either(stop, LOOK_S)
+        else:
+            return
+
+
+async def _written(writing: asyncio.Task[bool] | None) -> None:
+    if writing is not None and not await writing:
+        raise Overtaken
+
+
+async def _either(stop: asyncio.Event, seconds: float) -> None:
+    """Wait for `stop`, but no longer than `seconds`."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+async def _end(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel what still runs and wait for its end; whose error counts was raised before."""
+    begun = [task for task in tasks if task is not None]
+    for task in begun:
+        task.cancel()
+    await asyncio.gather(*begun, return_exceptions=True)

@@ -1,0 +1,101 @@
+"""The views of one partition in Redis: read what is needed to go on, write by compare-and-set.
+
+There is one way to write a view, `apply`, whoever folds: a projector, two that race, a rebuild.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from redis.asyncio import Redis
+
+from penstock.core.connection import command
+from penstock.core.dispatch import Script
+from penstock.core.keys import PartitionKeys
+from penstock.core.lifecycle import TERMINAL
+from penstock.core.positions import START
+from penstock.projections.views import Changes, Read, Rows, Views, read_minute, read_row, read_stats
+
+_CACHED: Final = 16_384
+
+
+class ViewStore:
+    """Reads and writes the views of one partition.
+
+    Remembers rows of jobs that live: at least the last 16,384 that changed, at most twice as many.
+    """
+
+    _apply: Final = Script("apply")
+
+    def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
+        self.redis: Final = redis
+        self.keys: Final = keys
+        self._recent: Rows = {}
+        self._older: Rows = {}
+        self._ended: list[str] = []
+
+    async def load(self) -> Views:
+        """The views as they stand, rows left out; forgets every row it remembers."""
+        self._recent, self._older, self._ended = {}, {}, []
+        pipeline = self.redis.pipeline(transaction=True)
+        pipeline.get(self.keys.checkpoint)
+        pipeline.get(self.keys.stats)
+        pipeline.hkeys(self.keys.minutes)
+        position, stats, fields = await pipeline.execute()
+        if position is None:
+            return Views()
+        minutes = [int(field) for field in fields]
+        newest = await command(self.redis, "HGET", self.keys.minutes, max(minutes))
+        # Whoever pruned that minute in between moved the checkpoint, and `apply` will be refused.
+        minute = read_minute(newest) if newest else None
+        return Views(position.decode(), read_stats(stats), minutes, minute)
+
+    async def checkpoint(self) -> str:
+        """The last position that the views have seen."""
+        position: bytes | None = await command(self.redis, "GET", self.keys.checkpoint)
+        return position.decode() if position else START
+
+    async def rows(self, events: Iterable[Read]) -> Rows:
+        """The row of each job that the events name."""
+        recent, older = self._recent, self._older
+        rows: Rows = {}
+        unknown: list[str] = []
+        for event, _ in events:
+            job = event.job
+            if job in rows:
+                continue
+            rows[job] = row = recent.get(job) or older.get(job)
+            if row is None and job != event.position:
+                unknown.append(job)
+        if unknown:
+            found = await command(self.redis, "HMGET", self.keys.jobs, *unknown)
+            rows.update((job, read_row(row)) for job, row in zip(unknown, found, strict=True) if row)
+        return rows
+
+    def remember(self, rows: Rows) -> None:
+        """Keep the rows of a page for the next ones; those of jobs that ended for one page only,
+        for as long as they may not be written yet."""
+        for job in self._ended:
+            self._recent.pop(job, None)
+            self._older.pop(job, None)
+        self._ended = [job for job, row in rows.items() if row is not None and row.state in TERMINAL]
+        self._recent.update(rows)
+        if len(self._recent) >= _CACHED:
+            self._older, self._recent = self._recent, {}
+
+    async def apply(self, changes: Changes) -> bool:
+        """Write; False, and nothing written, if the views or the log are not what the changes began
+        from: then `load` again. May be sent again: it is written once."""
+        keys = self.keys
+        names = [keys.checkpoint, keys.log, keys.jobs, keys.stats, keys.minutes]
+        args: list[str | bytes | int] = [
+            *(changes.expected, changes.position, changes.stats),
+            *(len(changes.rows) // 2, len(changes.minutes) // 2, len(changes.pruned)),
+            *changes.rows,
+            *changes.minutes,
+            *changes.pruned,
+        ]
+        for (state, type), move in changes.moves.items():
+            names.append(keys.index(state, type))
+            args += (len(move.removed), len(move.added) // 2, *move.removed, *move.added)
+        written: int = await self._apply(self.redis, names, args)
+        return written == 1

@@ -1,0 +1,302 @@
+"""The read models of one partition, as pure folds of its log.
+
+    rows      job → `Job` of penstock.core.lifecycle
+    indexes   (state, type) → the positions of the jobs of that type in that state
+    stats     how many jobs are in which state, and what has happened in all
+    minutes   what happened in each of the last 48 hours' minutes, with histograms of how long jobs
+              waited (from ready to started) and ran
+
+`read` takes an entry of the log apart; `Views.fold` goes on by a page of them and answers the
+`Changes` it makes. Nothing here reads a clock or draws a number: time is the time of the events,
+and old minutes go when an event of a new one comes. Whatever the pages' size, the same log gives
+the same bytes: dicts are written in sorted order, and what has returned to zero is written as if
+it had never left it.
+
+States come from `fold` of penstock.core.lifecycle and from nowhere else; an event that cannot be
+read, that does not fit or whose job is unknown changes no state and is counted in `misfits`.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Final, TypeAlias, TypeVar
+
+import msgspec
+
+from penstock.core.events import (
+    AnyBody,
+    AttemptFailed,
+    Completed,
+    Event,
+    Failed,
+    Started,
+    Submitted,
+    decode,
+    read_entry,
+)
+from penstock.core.lifecycle import STATES, Job, State, fold
+from penstock.core.log import Entry
+from penstock.core.positions import START, milliseconds, sortable
+from penstock.projections.histogram import Histogram, bucket
+
+MINUTE_MS: Final = 60_000
+MINUTES_KEPT: Final = 48 * 60
+
+# A time past this (in ms; the year 5138) is an error of whoever wrote it.
+_LATEST_MS: Final = 10**14
+
+_encode: Final = msgspec.json.Encoder().encode
+_encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
+read_row: Final = msgspec.json.Decoder(Job).decode
+
+T = TypeVar("T", int, str)
+
+Read: TypeAlias = tuple[Event, AnyBody | None]
+"""An event and its body, as `read` answers them."""
+
+Rows: TypeAlias = dict[str, Job | None]
+"""Job's position → its row; None if the views hold none."""
+
+
+class Counts(msgspec.Struct, omit_defaults=True):
+    """How many jobs are in each state."""
+
+    waiting: int = 0
+    delayed: int = 0
+    active: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+class Totals(msgspec.Struct, omit_defaults=True):
+    """How often each thing has happened; `retried` counts attempts that failed and were repeated."""
+
+    submitted: int = 0
+    started: int = 0
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+    lease_expired: int = 0
+    released: int = 0
+    misfits: int = 0
+
+
+class Stats(msgspec.Struct):
+    """Jobs by type and state, what has happened since the log began, failures by reason."""
+
+    types: dict[str, Counts] = {}
+    totals: Totals = msgspec.field(default_factory=Totals)
+    reasons: dict[str, int] = {}
+
+    def counts(self) -> Counts:
+        """Jobs by state, over all types."""
+        return Counts(**{s: sum(getattr(counts, s) for counts in self.types.values()) for s in STATES})
+
+
+class Minute(msgspec.Struct, omit_defaults=True):
+    """What happened in one minute; `wait` and `run` count durations in ms by bucket."""
+
+    totals: Totals = msgspec.field(default_factory=Totals)
+    wait: Histogram = {}
+    run: Histogram = {}
+
+
+read_stats: Final = msgspec.json.Decoder(Stats).decode
+read_minute: Final = msgspec.json.Decoder(Minute).decode
+
+# Tag → the field of Totals that counts it. No event has the empty tag.
+_MISFIT: Final = ""
+_COUNTED: Final = {
+    _MISFIT: "misfits",
+    "submitted": "submitted",
+    "started": "started",
+    "completed": "completed",
+    "failed": "failed",
+    "attempt_failed": "retried",
+    "lease_expired": "lease_expired",
+    "released": "released",
+}
+
+
+class Move(msgspec.Struct, gc=False):
+    """What one index loses, and what it gains: positions in `sortable` form."""
+
+    removed: list[str]
+    added: list[str]
+
+
+Moves: TypeAlias = dict[tuple[State, str], Move]
+
+
+class Changes(msgspec.Struct):
+    """What a page of the log makes of the views: all that one call of apply.lua writes."""
+
+    expected: str
+    position: str
+    rows: list[str | bytes]
+    stats: bytes
+    minutes: list[int | bytes]
+    pruned: list[int]
+    moves: Moves
+
+
+class Views:
+    """The views of one partition after the event at `position`; rows are kept elsewhere."""
+
+    def __init__(
+        self,
+        position: str = START,
+        stats: Stats | None = None,
+        minutes: Sequence[int] = (),
+        newest: Minute | None = None,
+    ) -> None:
+        self.position = position
+        self.stats: Final = stats or Stats()
+        self._minutes: Final = set(minutes)
+        self._now = max(minutes, default=-1)
+        self._minute = newest or Minute()
+
+    def fold(self, events: Sequence[Read], rows: Rows) -> Changes:
+        """Go on by at least one event. `rows` holds the row of every job they name, and is brought
+        up to date. On an error these views are half-way and must be thrown away."""
+        expected = self.position
+        before: Rows = {}
+        closed: list[int | bytes] = []
+        pruned: list[int] = []
+        for minute, stretch in _by_minute(events):
+            if minute != self._now:
+                closed += self._begin_minute(minute)
+                pruned += self._prune()
+            self._fold_minute(stretch, rows, before)
+        self.position = events[-1][0].position
+        written, moves = _settle(before, rows)
+        self._count_jobs(moves)
+        closed += (self._now, _write_minute(self._minute))
+        return Changes(expected, self.position, written, _encode_sorted(self.stats), closed, pruned, moves)
+
+    def _fold_minute(self, events: Sequence[Read], rows: Rows, before: Rows) -> None:
+        """Fold events of one minute; `before` gets the rows that they change, as they were."""
+        tags: dict[str, int] = {}
+        waits: list[int] = []
+        ends: list[Completed | AttemptFailed | Failed] = []
+        for event, body in events:
+            job, tag = event.job, event.tag
+            row = rows[job]
+            if job not in before:
+                before[job] = row
+            rows[job] = after = fold(row, event, body)
+            if after is None or (row is not None and after.misfits != row.misfits):
+                tag = _MISFIT
+            elif isinstance(body, Started):
+                waits.append(milliseconds(event.position) - (after.ready or milliseconds(job)))
+            elif isinstance(body, Completed | AttemptFailed | Failed):
+                ends.append(body)
+            tags[tag] = tags.get(tag, 0) + 1
+        self._count_events(tags, waits, ends)
+
+    def _count_events(
+        self, tags: dict[str, int], waits: list[int], ends: list[Completed | AttemptFailed | Failed]
+    ) -> None:
+        for tag in tags.keys() & _COUNTED.keys():
+            for totals in (self.stats.totals, self._minute.totals):
+                setattr(totals, _COUNTED[tag], getattr(totals, _COUNTED[tag]) + tags[tag])
+        for wait in waits:
+            _add(self._minute.wait, bucket(wait))
+        for end in ends:
+            # A job that was given up because its worker died says no `ms`: nobody knows how long it ran.
+            if end.ms or isinstance(end, Completed):
+                _add(self._minute.run, bucket(end.ms))
+            if isinstance(end, Failed):
+                _add(self.stats.reasons, end.reason)
+
+    def _count_jobs(self, moves: Moves) -> None:
+        for (state, type), move in moves.items():
+            counts = self.stats.types.setdefault(type, Counts())
+            setattr(counts, state, getattr(counts, state) + len(move.added) // 2 - len(move.removed))
+
+    def _begin_minute(self, minute: int) -> list[int | bytes]:
+        """Turn to another minute; answers the last one as written."""
+        last: list[int | bytes] = [self._now, _write_minute(self._minute)] if self._minutes else []
+        self._now, self._minute = minute, Minute()
+        self._minutes.add(minute)
+        return last
+
+    def _prune(self) -> list[int]:
+        """Forget the minutes that are too old now; answers which."""
+        old = sorted(minute for minute in self._minutes if minute <= self._now - MINUTES_KEPT)
+        self._minutes.difference_update(old)
+        return old
+
+
+def _by_minute(events: Sequence[Read]) -> Iterable[tuple[int, Sequence[Read]]]:
+    """The events by the minute they happened in; most pages lie within one."""
+    first, last = _minute_of(events[0]), _minute_of(events[-1])
+    if first == last:
+        return [(first, events)]
+    return [(minute, list(group)) for minute, group in groupby(events, _minute_of)]
+
+
+def _minute_of(event: Read) -> int:
+    return milliseconds(event[0].position) // MINUTE_MS
+
+
+def _settle(before: Rows, rows: Rows) -> tuple[list[str | bytes], Moves]:
+    """Set what a page made of each job against what it was: rows as written, and moves."""
+    written: list[str | bytes] = []
+    moves: Moves = {}
+    for job, old in before.items():
+        new = rows[job]
+        if new is None:
+            continue
+        written += (job, _write_row(new))
+        if old is None or old.state != new.state:
+            member = sortable(job)
+            _move(moves, new).added += ("0", member)
+            if old is not None:
+                _move(moves, old).removed.append(member)
+    return written, moves
+
+
+def _write_row(job: Job) -> bytes:
+    """A row as JSON; what a fresh job has not got yet is left out, as most jobs that wait are fresh."""
+    return _encode(job if job.history or job.ready or job.misfits else (job.state, job.type))
+
+
+def _write_minute(minute: Minute) -> bytes:
+    """In sorted order, which msgspec has for text keys only."""
+    wait, run = (dict(sorted(histogram.items())) for histogram in (minute.wait, minute.run))
+    return _encode(Minute(minute.totals, wait, run))
+
+
+def read(entry: Entry) -> Read:
+    """An entry of the log as event and body.
+
+    One that cannot be read becomes an event with no tag and no body, which fits no state: its job
+    keeps it in its history and counts it as a misfit.
+    """
+    try:
+        event = read_entry(*entry)
+        body = decode(event)
+        if isinstance(body, Submitted):
+            sound = event.job == event.position and max(body.delay * 1000, body.run_at) < _LATEST_MS
+        else:
+            sound = not isinstance(body, AttemptFailed) or body.delay * 1000 < _LATEST_MS
+    except (msgspec.DecodeError, UnicodeDecodeError, IndexError, RecursionError):
+        sound = False
+    return (event, body) if sound else (_unreadable(entry), None)
+
+
+def _unreadable(entry: Entry) -> Event:
+    position, fields = entry[0].decode(), entry[1]
+    job = fields[3].decode(errors="replace") if len(fields) > 3 else ""
+    return Event(position, "", job or position, b"null")
+
+
+def _move(moves: Moves, job: Job) -> Move:
+    move = moves.get((job.state, job.type))
+    if move is None:
+        move = moves[job.state, job.type] = Move([], [])
+    return move
+
+
+def _add(counts: dict[T, int], which: T) -> None:
+    counts[which] = counts.get(which, 0) + 1
