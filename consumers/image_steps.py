@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
-from PIL import ExifTags, Image, ImageCms, ImageColor, ImageDraw, ImageFont, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageColor, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from penstock.core.errors import Permanent
 from penstock.core.jobs.image import MAX_SIDE, Format, Position, Size
@@ -56,7 +56,7 @@ def decode(data: bytes, *, enough: int | None = None) -> Decoded:
     """
     try:
         image = Image.open(io.BytesIO(data), formats=READABLE)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise Permanent(f"this is no picture in {', '.join(READABLE)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large() from None
@@ -156,12 +156,20 @@ def write_mark(text: str, colour: str, width: int, height: int) -> Image.Image:
     return mark
 
 
+def flatten(image: Image.Image, background: str) -> Image.Image:
+    """RGB: what was transparent shows the background."""
+    if image.mode != "RGBA":
+        return image
+    flat = Image.new("RGBA", image.size, (*ImageColor.getrgb(background)[:3], 255))
+    return Image.alpha_composite(flat, image).convert("RGB")
+
+
 def encode(image: Image.Image, format: Format, *, quality: int, background: str, exif: bytes = b"") -> bytes:
     """The picture as a file. Raises Permanent for a size the format can't hold."""
     options: dict[str, Any] = {"exif": exif} if exif else {}
     match format:
         case "jpeg":
-            image = _flatten(image, background)
+            image = flatten(image, background)
             options |= {"quality": quality}
         case "webp":
             options |= {"quality": quality}
@@ -198,13 +206,6 @@ def _to_srgb(image: Image.Image) -> Image.Image:
             converted = ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode=output)
             image = converted or image
     return image.convert(mode)
-
-
-def _flatten(image: Image.Image, background: str) -> Image.Image:
-    if image.mode != "RGBA":
-        return image
-    flat = Image.new("RGBA", image.size, (*ImageColor.getrgb(background)[:3], 255))
-    return Image.alpha_composite(flat, image).convert("RGB")
 
 
 def _too_large() -> Permanent:
