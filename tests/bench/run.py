@@ -1,0 +1,111 @@
+"""The bench: `make bench`, or `.venv/bin/python tests/bench --help`.
+
+Every measure is taken of each system in turn (A B C, A B C, …), each time in a fresh arena, so that
+what else happens on the machine falls on all alike; then medians, then the goals.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, get_args
+
+import msgspec
+import typer
+from rich.console import Console
+
+from bench.arena import ProgramFailed, arena
+from bench.long import rebuilt, steady
+from bench.measures import MEASURES, Group, Measure, Sizes
+from bench.peers.install import PeerMissing
+from bench.report import Report, environment, show
+from bench.server import AOFS, Aof, fresh_server
+from bench.systems import System, own_systems, peer_systems
+
+RESULTS: Final = Path(__file__).parent / "results"
+GROUPS: Final[tuple[Group, ...]] = get_args(Group)
+
+
+class AofChoice(StrEnum):
+    off = "off"
+    everysec = "everysec"
+    both = "both"
+
+
+class ServerChoice(StrEnum):
+    redis = "redis"
+    valkey = "valkey"
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def bench(
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Measure BullMQ, taskiq and streaQ too (installs them).")
+    ] = False,
+    only: Annotated[str, typer.Option(help="Which groups, by comma.")] = ",".join(GROUPS),
+    runs: Annotated[int, typer.Option(min=1, help="How often each measure is taken.")] = 5,
+    jobs: Annotated[int, typer.Option(min=100, help="How many jobs are submitted and drained.")] = 20_000,
+    aof: Annotated[AofChoice, typer.Option(help="The server's append-only file.")] = AofChoice.both,
+    server: Annotated[ServerChoice, typer.Option(help="Which server.")] = ServerChoice.redis,
+    long: Annotated[
+        bool, typer.Option("--long", help="Also 1 million jobs and a rebuild; takes minutes.")
+    ] = False,
+    json: Annotated[Path, typer.Option(help="Where the results go.")] = RESULTS / "latest.json",
+) -> None:
+    """Measure Penstock, its ceiling and, when asked, the peers; tell which goals hold."""
+    console = Console()
+    measures = [measure for measure in MEASURES if measure.group in _groups(only)]
+    modes: tuple[Aof, ...] = AOFS if aof is AofChoice.both else (aof.value,)
+    sizes = Sizes(jobs=jobs, warm=max(jobs // 10, 1))
+    try:
+        systems = own_systems() + (peer_systems() if peers else [])
+        report = _measured(console, systems, measures, sizes, server.value, modes, runs)
+        if long:
+            for take in (steady, rebuilt):
+                with arena(systems[0], server.value, modes[0]) as place:
+                    report.add(modes[0], systems[0].name, take(place))
+    except (ProgramFailed, PeerMissing) as error:
+        console.print(f"[bold red]stopped:[/] {error}", highlight=False)
+        raise typer.Exit(1) from None
+    report.conclude()
+    report.write(json)
+    show(report, console)
+    console.print(f"written to {json}", highlight=False)
+
+
+def _groups(only: str) -> set[str]:
+    chosen = {word.strip() for word in only.split(",") if word.strip()}
+    unknown = chosen - set(GROUPS)
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: the groups are {', '.join(GROUPS)}")
+    return chosen
+
+
+def _measured(
+    console: Console,
+    systems: list[System],
+    measures: list[Measure],
+    sizes: Sizes,
+    kind: str,
+    modes: tuple[Aof, ...],
+    runs: int,
+) -> Report:
+    options = {"runs": runs, **msgspec.to_builtins(sizes)}
+    report = Report(environment(_version(kind)), options)
+    for aof in modes:
+        for run in range(runs):
+            for measure in measures:
+                if measure.once and (run or aof != modes[0]):
+                    continue
+                for system in filter(measure.fits, systems):
+                    with arena(system, kind, aof) as place:
+                        report.add(aof, system.name, measure.take(place, sizes))
+            console.print(f"AOF {aof}: run {run + 1} of {runs} done", highlight=False)
+    return report
+
+
+def _version(kind: str) -> str:
+    with fresh_server(kind, "off") as (_, client):
+        info = client.info("server")
+        return f"{kind} {info.get('valkey_version', info['redis_version'])}"
