@@ -36,13 +36,13 @@ unit: $(READY) ## tests that need nothing else
 	$(BIN)/pytest -q -n 2 tests/unit $(ARGS)
 
 integration: $(READY) system ## tests on real servers
-	$(BIN)/pytest -q -n 2 tests/integration $(ARGS)
+	$(BIN)/pytest -q -n 2 tests/integration tests/bench $(ARGS)
 
 crash: $(READY) system ## tests that kill processes in mid-work
 	$(BIN)/pytest -q tests/crash $(ARGS)
 
 bench: $(READY) system ## measure it against the ceiling and the peers (ARGS=--help)
-	$(BIN)/python -m tests.bench $(ARGS)
+	$(BIN)/python tests/bench $(ARGS)
 
 lock: $(READY) ## make requirements.lock again from pyproject.toml, at the newest versions
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --quiet \

@@ -5,6 +5,7 @@ setting is wrong; 1 anything else.
 """
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -29,9 +30,13 @@ JobId = Annotated[str, typer.Argument(help="Like email.0.1795477369681-0.")]
 
 
 def main() -> None:
-    """The console script: `app`, with our errors as one line."""
+    """The console script: `app`, with our errors as one line.
+
+    Modules with the user's own jobs are found in the current folder too, after all installed ones.
+    """
+    sys.path.append(str(Path.cwd()))
     try:
-        app()
+        app(prog_name="penstock")
     except PenstockError as error:
         sys.stderr.write(f"penstock: {error}\n")
         wrong = isinstance(error, Refused | Misconfigured) and not isinstance(error, NotFound)
@@ -108,7 +113,6 @@ def submit(
 ) -> None:
     """Submit a job."""
     from penstock.ui.jobs import load_jobs
-
     from penstock.ui.remote import Api
 
     settings = read_settings()
@@ -168,9 +172,8 @@ def queues(url: ApiUrl = "", as_json: JsonOutput = False) -> None:
 @app.command()
 def types(jobs: Jobs = "", as_json: JsonOutput = False) -> None:
     """List the job types known here."""
-    from penstock.ui.jobs import load_jobs
-
     from penstock.core.contracts import contracts
+    from penstock.ui.jobs import load_jobs
     from penstock.ui.output import print_json, print_table
 
     load_jobs(_settings(jobs=jobs))

@@ -50,8 +50,10 @@ def run_worker(settings: Settings) -> None:
 
 def run_projector(settings: Settings) -> None:
     """A projector of all queues."""
+    from penstock.projections.projector import run_projector as project
+
     _begin(settings)
-    _run(_project(with_server(settings)))
+    _run(project(with_server(settings)))
 
 
 def run_mailcatcher(settings: Settings) -> None:
@@ -80,12 +82,6 @@ async def _work(settings: Settings) -> None:
         all_ended = await run_worker(settings, stop.first, submitter=submitter, artifacts=artifacts)
     if not all_ended:
         exit_now(0)  # a handler's thread never returned, and Python would wait for it
-
-
-async def _project(settings: Settings) -> None:
-    from penstock.projections.projector import run_projector
-
-    await run_projector(settings, stop=StopSignals(second_exits=True).first)
 
 
 class _Submitter:
