@@ -31,6 +31,7 @@ local anyone_parked = call('EXISTS', due) == 1
 local anyone_crashed = call('EXISTS', crashes) == 1
 local at = 8
 local late = 0
+local acknowledged = {}
 local answer = { alive, 0 }
 
 local function append(tag, job, body)
@@ -45,10 +46,38 @@ end
 local function acknowledge(number, entry)
   local lane = KEYS[2 + number]
   if call('XACK', lane, group, entry) == 0 then return false end
-  call('XDEL', lane, entry)
+  local list = acknowledged[number]
+  if list then list[#list + 1] = entry else acknowledged[number] = { entry } end
   if anyone_parked then call('ZREM', due, number .. ':' .. entry) end
   if anyone_crashed then call('HDEL', crashes, number .. ':' .. entry) end
   return true
+end
+
+local function parts(id)
+  local ms, seq = string.match(id, '(%d+)-(%d+)')
+  return tonumber(ms), tonumber(seq)
+end
+
+-- Take acknowledged entries out of their lane. Whatever lies before the oldest pending entry was
+-- delivered and acknowledged, so one XTRIM takes all of it; only what was overtaken needs an XDEL
+-- of its own, which must search a node of a hundred entries.
+local function sweep(number, entries)
+  local lane = KEYS[2 + number]
+  local oldest = call('XPENDING', lane, group)[2]
+  local old_ms, old_seq = math.huge, 0
+  if oldest then old_ms, old_seq = parts(oldest) end
+  local new_ms, new_seq = 0, 0
+  for _, entry in ipairs(entries) do
+    local ms, seq = parts(entry)
+    if ms > old_ms or (ms == old_ms and seq > old_seq) then
+      call('XDEL', lane, entry)
+    elseif ms > new_ms or (ms == new_ms and seq > new_seq) then
+      new_ms, new_seq = ms, seq
+    end
+  end
+  if new_ms > 0 then
+    call('XTRIM', lane, 'MINID', '=', oldest or string.format('%d-%d', new_ms, new_seq + 1))
+  end
 end
 
 local function park(number, entry, when, attempts)
@@ -85,6 +114,8 @@ for _ = 1, tonumber(ARGV[6]) do
   at = at + 7
 end
 
+for number, entries in pairs(acknowledged) do sweep(number, entries) end
+
 local begun = ',"worker":"' .. me .. '"}'
 
 local function start(number, entry, attempt, job)
@@ -95,6 +126,7 @@ local function start(number, entry, attempt, job)
     local n = #answer
     answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4], answer[n + 5] = number, entry, attempt, job, found[2][6]
   elseif acknowledge(number, entry) then
+    call('XDEL', KEYS[2 + number], entry)
     -- Only a hand that trims the log can do this; the job cannot run, and says so.
     append('failed', job, '{"reason":"lost","error":"LogTrimmed","message":"its submitted event is no longer in the log"}')
   end
