@@ -7,6 +7,7 @@ keys cannot be guessed at full speed.
 
 from typing import Final
 
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from penstock.producer.auth import Caller, KeyRing, LocalOnly, client_address, pick_headers
@@ -26,7 +27,7 @@ class Gate:
         self._trusted: Final = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["route_handler"].opt.get("open"):
+        if scope["type"] != ScopeType.HTTP or scope["route_handler"].opt.get("open"):
             await self.app(scope, receive, send)
             return
         headers = pick_headers(scope["headers"])
