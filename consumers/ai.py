@@ -35,7 +35,7 @@ LANGUAGES: Final = ("english", "german", "french", "spanish", "italian", "portug
 PROGRESS_EVERY_S: Final = 0.2
 PROGRESS_TAIL_CHARS: Final = 2_000
 
-# One thread loads a model while the others wait; and pictures are read one by one, because the model
+# One thread loads a model while the others wait; and pictures are read one by one, because that model
 # takes all cores for each.
 _loading_detector: Final = Lock()
 _reading: Final = Lock()
@@ -59,11 +59,11 @@ def ocr(job: ReadText, context: Context) -> TextResult:
     if find_spec("rapidocr") is None or find_spec("onnxruntime") is None:
         raise Permanent("ai.ocr needs the extra `ocr`: pip install 'penstock[ocr]'")
     context.progress(0.1, "reading the picture")
-    picture = image_steps.decode(read_source(job.source, context).data)
-    flat = image_steps.flatten(picture.image, "#ffffff")
-    context.progress(0.3, "reading its text")
+    data = read_source(job.source, context).data
     with _reading:
-        found = _reader()(flat)
+        context.progress(0.3, "reading its text")
+        picture = image_steps.decode(data).image
+        found = _reader()(image_steps.flatten(picture, "#ffffff"))
     boxes = () if found.boxes is None else found.boxes
     lines = tuple(
         TextLine(text, round(float(score), 4), _box(corners))

@@ -4,8 +4,11 @@ They run in threads. Reading and storing are at the ends, `image_steps` is betwe
 can't be had or decoded fails for good with the reason, and the worker goes on.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
+from threading import BoundedSemaphore
 from typing import Final
 
 import msgspec
@@ -28,60 +31,69 @@ from penstock.core.jobs.image import (
     WatermarkImage,
 )
 
+MAX_AT_ONCE: Final = 8
+
 READING: Final = 0.05
 DECODING: Final = 0.25
 WORKING: Final = 0.45
 ENCODING: Final = 0.65
 
 
+# Pillow keeps a core busy and holds a whole picture, up to a few hundred MB for the largest: so no more
+# pictures are open at once than there are cores to work on them, however many jobs run in threads.
+_cores: Final = BoundedSemaphore(min(os.cpu_count() or 1, MAX_AT_ONCE))
+
+
 @handler(ResizeImage)
 def resize(job: ResizeImage, context: Context) -> ImageResult:
-    source = _open(job, context, enough=_longest([job.size]))
-    context.progress(WORKING, "resizing")
-    return _save(steps.fit(source.picture, job.size, job.background), source, job, context)
+    with _opened(job, context, enough=_longest([job.size])) as source:
+        context.progress(WORKING, "resizing")
+        return _save(steps.fit(source.picture, job.size, job.background), source, job, context)
 
 
 @handler(MakeThumbnails)
 def thumbnails(job: MakeThumbnails, context: Context) -> ThumbnailsResult:
-    source = _open(job, context, enough=_longest(job.sizes))
     images = []
-    for number, size in enumerate(job.sizes):
-        done = WORKING + (1 - WORKING) * number / len(job.sizes)
-        context.progress(done, f"thumbnail {number + 1} of {len(job.sizes)}")
-        image = steps.fit(source.picture, size, job.background)
-        images.append(_store(image, source, job, context, label=size.name))
+    with _opened(job, context, enough=_longest(job.sizes)) as source:
+        for number, size in enumerate(job.sizes):
+            done = WORKING + (1 - WORKING) * number / len(job.sizes)
+            context.progress(done, f"thumbnail {number + 1} of {len(job.sizes)}")
+            image = steps.fit(source.picture, size, job.background)
+            images.append(_store(image, source, job, context, label=size.name))
     context.progress(1, "stored")
     return ThumbnailsResult(images=tuple(images))
 
 
 @handler(ConvertImage)
 def convert(job: ConvertImage, context: Context) -> ImageResult:
-    source = _open(job, context)
-    return _save(source.picture.image, source, job, context)
+    with _opened(job, context) as source:
+        return _save(source.picture.image, source, job, context)
 
 
 @handler(CropImage)
 def crop(job: CropImage, context: Context) -> ImageResult:
-    source = _open(job, context)
-    context.progress(WORKING, "cropping")
-    return _save(steps.crop(source.picture, job.x, job.y, job.width, job.height), source, job, context)
+    with _opened(job, context) as source:
+        context.progress(WORKING, "cropping")
+        return _save(steps.crop(source.picture, job.x, job.y, job.width, job.height), source, job, context)
 
 
 @handler(WatermarkImage)
 def watermark(job: WatermarkImage, context: Context) -> ImageResult:
-    source = _open(job, context)
-    context.progress(WORKING, "marking")
-    image = source.picture.image
+    given = None if job.mark is None else read_source(job.mark, context).data
+    with _opened(job, context) as source:
+        context.progress(WORKING, "marking")
+        return _save(_marked(source.picture.image, job, given), source, job, context)
+
+
+def _marked(image: Image.Image, job: WatermarkImage, given: bytes | None) -> Image.Image:
     margin = round(min(image.size) * job.margin)
     width = max(1, min(round(image.width * job.scale), image.width - 2 * margin))
     height = max(1, image.height - 2 * margin)
-    if job.mark is None:
+    if given is None:
         mark = steps.write_mark(job.text.strip(), job.colour, width, height)
     else:
-        given = steps.decode(read_source(job.mark, context).data)
-        mark = steps.shrink_mark(given.image, width, height)
-    marked = steps.overlay(image, mark, position=job.position, opacity=job.opacity, margin=margin)
-    return _save(marked, source, job, context)
+        mark = steps.shrink_mark(steps.decode(given).image, width, height)
+    return steps.overlay(image, mark, position=job.position, opacity=job.opacity, margin=margin)
 
 
 class _Opened(msgspec.Struct, frozen=True):
@@ -91,11 +103,15 @@ class _Opened(msgspec.Struct, frozen=True):
     stem: str
 
 
-def _open(job: Picture, context: Context, enough: int | None = None) -> _Opened:
+@contextmanager
+def _opened(job: Picture, context: Context, enough: int | None = None) -> Iterator[_Opened]:
+    """The job's picture, decoded, while there is a core for it."""
     context.progress(READING, "reading")
     source = read_source(job.source, context)
-    context.progress(DECODING, "decoding")
-    return _Opened(steps.decode(source.data, enough=enough), PurePath(source.filename).stem or "image")
+    with _cores:
+        context.progress(DECODING, "decoding")
+        picture = steps.decode(source.data, enough=enough)
+        yield _Opened(picture, PurePath(source.filename).stem or "image")
 
 
 def _save(image: Image.Image, source: _Opened, job: Picture, context: Context) -> ImageResult:

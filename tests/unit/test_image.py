@@ -5,12 +5,13 @@ import io
 import random
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from PIL import Image, ImageCms, ImageDraw
+from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageStat
 
 from handling import Desk
 from penstock.consumers import image, image_steps
@@ -26,6 +27,7 @@ from penstock.core.jobs.image import (
     WatermarkImage,
 )
 
+PHOTO = Path(__file__).parents[2] / "ui/static/demo/hubble-deep-field.jpg"
 RED = (220, 20, 20)
 BLUE = (20, 20, 220)
 GREEN = (20, 160, 20)
@@ -151,6 +153,28 @@ def test_thumbnails_come_from_one_source_in_the_order_asked_for(desk: Desk) -> N
     assert [one.name for one in result.images] == ["small", "wide", ""]
     assert msgspec.json.decode(msgspec.json.encode(result))["images"][1]["width"] == 120
     assert desk.reports[-1].body == {"fraction": 1, "message": "stored"}
+
+
+def test_a_real_photo_keeps_its_look(desk: Desk) -> None:
+    photo = Image.open(PHOTO).convert("RGB")
+    source = kept(desk, PHOTO.read_bytes(), PHOTO.name)
+    sizes = tuple(Thumbnail(width=width) for width in (400, 200, 64))
+    for target in ("jpeg", "webp", "avif"):
+        result = image.thumbnails(MakeThumbnails(source=source, sizes=sizes, format=target), desk.context())
+        for one in result.images:
+            picture = made(desk, one).convert("RGB")
+            wanted = photo.resize(picture.size, Image.Resampling.LANCZOS)
+            off = ImageStat.Stat(ImageChops.difference(picture, wanted)).mean
+            assert max(off) < 6, f"{target} {one.width}: {off} of 255 off on average"
+            assert one.bytes < PHOTO.stat().st_size / 3
+
+
+def test_more_pictures_than_cores_are_worked_on_in_turn(desk: Desk) -> None:
+    sources = [kept(desk, file_of(noise(300 + number, 300), "JPEG")) for number in range(24)]
+    with ThreadPoolExecutor(24) as pool:
+        jobs = (ResizeImage(source=source, width=50, height=50, fit="fill") for source in sources)
+        results = list(pool.map(lambda job: image.resize(job, desk.context()), jobs))
+    assert [(one.width, one.height) for one in results] == [(50, 50)] * 24
 
 
 @pytest.mark.parametrize("target", ["jpeg", "png", "webp", "avif"])
