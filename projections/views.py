@@ -57,7 +57,7 @@ Rows: TypeAlias = dict[str, Job | None]
 """Job's position → its row; None if the views hold none."""
 
 
-class Counts(msgspec.Struct, omit_defaults=True):
+class Counts(msgspec.Struct):
     """How many jobs are in each state."""
 
     waiting: int = 0
@@ -67,7 +67,7 @@ class Counts(msgspec.Struct, omit_defaults=True):
     failed: int = 0
 
 
-class Totals(msgspec.Struct, omit_defaults=True):
+class Totals(msgspec.Struct):
     """How often each thing has happened; `retried` counts attempts that failed and were repeated."""
 
     submitted: int = 0
@@ -92,7 +92,7 @@ class Stats(msgspec.Struct):
         return Counts(**{s: sum(getattr(counts, s) for counts in self.types.values()) for s in STATES})
 
 
-class Minute(msgspec.Struct, omit_defaults=True):
+class Minute(msgspec.Struct):
     """What happened in one minute; `wait` and `run` count durations in ms by bucket."""
 
     totals: Totals = msgspec.field(default_factory=Totals)
@@ -274,21 +274,24 @@ def read(entry: Entry) -> Read:
     keeps it in its history and counts it as a misfit.
     """
     try:
-        event = read_entry(*entry)
+        return legible(read_entry(*entry))
+    except (UnicodeDecodeError, IndexError):
+        position, fields = entry[0].decode(), entry[1]
+        job = fields[3].decode(errors="replace") if len(fields) > 3 else ""
+        return Event(position, "", job or position, b"null"), None
+
+
+def legible(event: Event) -> Read:
+    """An event and its body; with no tag and no body where the body cannot be read."""
+    try:
         body = decode(event)
-        if isinstance(body, Submitted):
-            sound = event.job == event.position and max(body.delay * 1000, body.run_at) < _LATEST_MS
-        else:
-            sound = not isinstance(body, AttemptFailed) or body.delay * 1000 < _LATEST_MS
-    except (msgspec.DecodeError, UnicodeDecodeError, IndexError, RecursionError):
-        sound = False
-    return (event, body) if sound else (_unreadable(entry), None)
-
-
-def _unreadable(entry: Entry) -> Event:
-    position, fields = entry[0].decode(), entry[1]
-    job = fields[3].decode(errors="replace") if len(fields) > 3 else ""
-    return Event(position, "", job or position, b"null")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Event(event.position, "", event.job, event.body), None
+    if isinstance(body, Submitted):
+        sound = event.job == event.position and max(body.delay * 1000, body.run_at) < _LATEST_MS
+    else:
+        sound = not isinstance(body, AttemptFailed) or body.delay * 1000 < _LATEST_MS
+    return (event, body) if sound else (Event(event.position, "", event.job, event.body), None)
 
 
 def _move(moves: Moves, job: Job) -> Move:

@@ -1,0 +1,176 @@
+"""One job as people see it: its story, told from its own events in the log."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import msgspec
+
+from penstock.core.contracts import Priority
+from penstock.core.events import AttemptFailed, Completed, Event, Failed, Progressed, Started, Submitted
+from penstock.core.keys import PartitionKeys
+from penstock.core.lifecycle import Job, State, fold
+from penstock.core.positions import milliseconds, undelta
+from penstock.projections.views import Read, legible
+
+MAX_EVENTS: Final = 1_000
+
+Instant = Annotated[str, msgspec.Meta(description="ISO 8601, UTC, in ms, by the server's clock")]
+Milliseconds = Annotated[float, msgspec.Meta(description="duration in ms")]
+JobId = Annotated[str, msgspec.Meta(examples=["email.0.1795477369681-0"])]
+
+
+class Progress(msgspec.Struct):
+    """How far the attempt is, as its handler said last; `fraction` from 0 to 1."""
+
+    fraction: float
+    message: str
+    data: msgspec.Raw
+
+
+class Failure(msgspec.Struct):
+    """How the last attempt that failed did so. `reason` tells why the job was given up (permanent,
+    exhausted, crashed, lost); empty while another attempt follows."""
+
+    error: str
+    message: str
+    reason: str
+    traceback: str
+
+
+class JobDetail(msgspec.Struct):
+    """A job. `started_at`, `progress`, `wait_ms` and `run_ms` are those of its last attempt; `error`
+    is that of the last attempt that failed, unless another one completed."""
+
+    id: JobId
+    queue: str
+    type: str
+    state: State
+    priority: Priority
+    attempt: Annotated[int, msgspec.Meta(description="attempts begun")]
+    attempts: Annotated[int, msgspec.Meta(description="attempts allowed")]
+    timeout: Annotated[float, msgspec.Meta(description="seconds an attempt may take")]
+    tags: tuple[str, ...]
+    key: Annotated[str, msgspec.Meta(description="idempotency key")]
+    by: Annotated[str, msgspec.Meta(description="who submitted it")]
+    payload: msgspec.Raw
+    submitted_at: Instant
+    ready_at: Annotated[str, msgspec.Meta(description="when it may run, or might since; ISO 8601, UTC")]
+    started_at: Instant | None = None
+    finished_at: Instant | None = None
+    wait_ms: Milliseconds | None = None
+    run_ms: Milliseconds | None = None
+    progress: Progress | None = None
+    result: msgspec.Raw | None = None
+    error: Failure | None = None
+    misfits: Annotated[
+        int, msgspec.Meta(description="events that did not fit its state, or were unreadable")
+    ] = 0
+
+
+class JobSummary(msgspec.Struct):
+    """A job in a list."""
+
+    id: JobId
+    queue: str
+    type: str
+    state: State
+    attempt: int
+    submitted_at: Instant
+    ready_at: Instant
+    updated_at: Instant
+    misfits: int
+
+
+class EventDetail(msgspec.Struct):
+    """An event as it stands in the log."""
+
+    position: str
+    at: Instant
+    event: str
+    data: msgspec.Raw
+
+
+def instant(ms: int) -> str:
+    """Unix ms as ISO 8601 in UTC."""
+    moment = datetime.fromtimestamp(ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def summary(keys: PartitionKeys, position: str, job: Job) -> JobSummary:
+    """A job's row, for a list."""
+    submitted = milliseconds(position)
+    _, _, last = job.history.rpartition(" ")
+    updated = milliseconds(undelta(position, last)) if last else submitted
+    return JobSummary(
+        id=keys.job_id(position),
+        queue=keys.queue,
+        type=job.type,
+        state=job.state,
+        attempt=job.attempt,
+        submitted_at=instant(submitted),
+        ready_at=instant(job.ready or submitted),
+        updated_at=instant(updated),
+        misfits=job.misfits,
+    )
+
+
+def event_detail(event: Event) -> EventDetail:
+    """An event for people; a body that is no JSON is shown as text."""
+    try:
+        data = msgspec.json.decode(event.body, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        data = msgspec.Raw(msgspec.json.encode(event.body.decode(errors="replace")))
+    return EventDetail(event.position, instant(milliseconds(event.position)), event.tag, data)
+
+
+def detail(keys: PartitionKeys, job: Job, events: Sequence[Event]) -> JobDetail:
+    """The story of `job`, told from its events: the first, and as many of the last as were read."""
+    first, *others = map(legible, events)
+    opening = first[1]
+    assert isinstance(opening, Submitted)  # noqa: S101 - the caller looked
+    submitted = milliseconds(first[0].position)
+    told = JobDetail(
+        id=keys.job_id(first[0].position),
+        queue=keys.queue,
+        type=job.type,
+        state=job.state,
+        priority=opening.priority,
+        attempt=job.attempt,
+        attempts=opening.attempts,
+        timeout=opening.timeout,
+        tags=opening.tags,
+        key=opening.key,
+        by=opening.by,
+        payload=opening.payload,
+        submitted_at=instant(submitted),
+        ready_at=instant(job.ready or submitted),
+        misfits=job.misfits,
+    )
+    row = fold(None, *first)
+    for event, body in others:
+        before, row = row, fold(row, event, body)
+        if before is not None and row is not None and row.misfits == before.misfits:
+            _tell(told, (event, body), before.ready or submitted)
+    return told
+
+
+def _tell(told: JobDetail, read: Read, ready: int) -> None:
+    """Go on with the story by an event that fits; the job was ready at `ready` (ms)."""
+    event, body = read
+    now = milliseconds(event.position)
+    match body:
+        case Started():
+            told.started_at, told.wait_ms = instant(now), max(0, now - ready)
+            told.run_ms = told.progress = None
+        case Progressed():
+            told.progress = Progress(body.fraction, body.message, body.data)
+        case AttemptFailed():
+            told.run_ms = body.ms
+            told.error = Failure(body.error, body.message, "", body.traceback)
+        case Failed():
+            told.finished_at, told.run_ms = instant(now), body.ms or None
+            told.error = Failure(body.error, body.message, body.reason, body.traceback)
+        case Completed():
+            told.finished_at, told.run_ms = instant(now), body.ms
+            told.result, told.error = body.result, None

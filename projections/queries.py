@@ -1,0 +1,201 @@
+"""The questions that the views answer, each in a round trip or two.
+
+A job is never staler than the log: where the views lag behind, its own events after the checkpoint
+are folded on top, so a job can be read as soon as it was accepted and never goes back to a state it
+had left. Lists and figures are as fresh as the views; `lag_s` says how fresh that is.
+"""
+
+import asyncio
+import binascii
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from heapq import nlargest
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from penstock.core.connection import command
+from penstock.core.endings import Endings
+from penstock.core.errors import FieldProblem, InvalidJob, NotFound
+from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.lifecycle import STATES, TERMINAL, Job, State, fold, positions
+from penstock.core.log import Log
+from penstock.core.positions import START, order, parse_job_id, unsortable
+from penstock.core.settings import Settings
+from penstock.projections.details import (
+    MAX_EVENTS,
+    EventDetail,
+    JobDetail,
+    JobSummary,
+    detail,
+    event_detail,
+    summary,
+)
+from penstock.projections.figures import QueueDetail, read_figures
+from penstock.projections.views import Stats, legible, read_row, read_stats
+
+_POSITION: Final = re.compile(r"\d{1,15}-\d{1,10}")
+_MEMBER: Final = re.compile(rb"\d{13,15}-\d{6,10}")
+
+
+class JobPage(msgspec.Struct):
+    """Some jobs of a queue, newest first. `next`: the cursor of the page after this one, if any."""
+
+    jobs: list[JobSummary]
+    next: str | None
+
+
+class EventPage(msgspec.Struct):
+    """Some events of a job, oldest first. `next`: `after` of the page after this one, if any."""
+
+    events: list[EventDetail]
+    next: str | None
+
+
+class QueueList(msgspec.Struct):
+    """All queues, by name."""
+
+    queues: list[QueueDetail]
+
+
+class Queries:
+    """Answers over one client. Safe to share between tasks; `close` it in the end."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis: Final = redis
+        self._keys: Final = Keys(settings.namespace)
+        self._endings: Final[dict[str, Endings]] = {}
+
+    async def close(self) -> None:
+        """Stop waiting for ends."""
+        for endings in self._endings.values():
+            await endings.close()
+
+    async def job(self, job_id: str) -> JobDetail:
+        """A job as the log has it now. Of one with more than 1,000 events, what only older ones than
+        the last 1,000 tell (beside the first) is missing. Raises NotFound."""
+        keys, position, job = await self._find(job_id)
+        first, *others = positions(position, job)
+        events = await Log(self._redis, keys).read([first, *others[-MAX_EVENTS:]])
+        if not events or events[0].position != position:
+            raise NotFound(f"{job_id}: its beginning is no longer in the log")
+        return detail(keys, job, events)
+
+    async def wait(self, job_id: str, seconds: float) -> JobDetail:
+        """A job once it has ended, or as it is after `seconds`. Raises NotFound."""
+        keys, position, job = await self._find(job_id)
+        if job.state not in TERMINAL and seconds > 0:
+            async with self._endings_of(keys).watch(position) as ended:
+                _, _, job = await self._find(job_id)
+                if job.state not in TERMINAL:
+                    await asyncio.wait([ended], timeout=seconds)
+        return await self.job(job_id)
+
+    async def events(self, job_id: str, *, after: str = "", limit: int = 100) -> EventPage:
+        """Up to `limit` events of a job after a position, straight from the log.
+
+        Raises NotFound, and InvalidJob for an `after` that is no position.
+        """
+        if after and not _POSITION.fullmatch(after):
+            raise InvalidJob([FieldProblem("after", f"{after!r} is no position (like 1795477369681-0)")])
+        keys, position, job = await self._find(job_id)
+        beyond = order(after or START)
+        wanted = [it for it in positions(position, job) if order(it) > beyond]
+        events = await Log(self._redis, keys).read(wanted[:limit])
+        more = len(wanted) > limit
+        return EventPage([event_detail(event) for event in events], wanted[limit - 1] if more else None)
+
+    async def jobs(
+        self,
+        queue: str,
+        *,
+        state: State | None = None,
+        type: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> JobPage:
+        """Up to `limit` jobs of a queue, newest first, of one state and one type if given.
+
+        Pages are exact: whatever is submitted or moves on meanwhile, no job that stays comes twice
+        or is left out. Raises NotFound, and InvalidJob for a cursor that is none.
+        """
+        keys = await self._partition(queue)
+        newest = f"({_read_cursor(cursor)}" if cursor else "+"
+        stats = _stats(await command(self._redis, "GET", keys.stats))
+        pipeline = self._redis.pipeline(transaction=True)
+        for name in stats.types if type is None else {type} & stats.types.keys():
+            for one in STATES if state is None else (state,):
+                pipeline.zrevrangebylex(keys.index(one, name), newest, "-", 0, limit + 1)
+        found: list[bytes] = nlargest(limit + 1, (it for some in await pipeline.execute() for it in some))
+        rows = await self._rows(keys, [unsortable(member.decode()) for member in found[:limit]])
+        # Between index and row a job may have moved on: then it is no longer what was asked for.
+        jobs = [summary(keys, it, job) for it, job in rows if state is None or job.state == state]
+        return JobPage(jobs, _write_cursor(found[limit - 1]) if len(found) > limit else None)
+
+    async def queue(self, name: str) -> QueueDetail:
+        """The figures of one queue. Raises NotFound."""
+        [figures] = await read_figures(self._redis, [await self._partition(name)])
+        return figures
+
+    async def queues(self) -> QueueList:
+        """The figures of all queues."""
+        names = sorted(name.decode() for name in await command(self._redis, "SMEMBERS", self._keys.queues))
+        return QueueList(await read_figures(self._redis, [self._keys.partition(name) for name in names]))
+
+    async def _find(self, job_id: str) -> tuple[PartitionKeys, str, Job]:
+        """The job's row, brought up to the end of the log."""
+        queue, number, position = parse_job_id(job_id)
+        keys = self._keys.partition(queue, number)
+        log = Log(self._redis, keys)
+        pipeline = self._redis.pipeline(transaction=True)  # row and checkpoint must be of one moment
+        pipeline.hget(keys.jobs, position)
+        pipeline.get(keys.checkpoint)
+        row, checkpoint = await pipeline.execute()
+        job = read_row(row) if row is not None else await self._beginning(log, position)
+        if job is None:
+            raise NotFound(f"no job {job_id}")
+        after = checkpoint.decode() if row is not None else position
+        for event in await log.history(position, after):
+            job = fold(job, *legible(event)) or job
+        return keys, position, job
+
+    async def _beginning(self, log: Log, position: str) -> Job | None:
+        """A job that no view knows, after its first event; None if there is none."""
+        events = await log.read([position])
+        return fold(None, *legible(events[0])) if events else None
+
+    async def _rows(self, keys: PartitionKeys, wanted: Sequence[str]) -> list[tuple[str, Job]]:
+        if not wanted:
+            return []
+        rows = await command(self._redis, "HMGET", keys.jobs, *wanted)
+        return [(it, read_row(row)) for it, row in zip(wanted, rows, strict=True) if row is not None]
+
+    async def _partition(self, queue: str) -> PartitionKeys:
+        if not await command(self._redis, "SISMEMBER", self._keys.queues, queue):
+            raise NotFound(f"no queue {queue!r}")
+        return self._keys.partition(queue)
+
+    def _endings_of(self, keys: PartitionKeys) -> Endings:
+        if keys.name not in self._endings:
+            self._endings[keys.name] = Endings(Log(self._redis, keys))
+        return self._endings[keys.name]
+
+
+def _stats(raw: bytes | None) -> Stats:
+    return read_stats(raw) if raw is not None else Stats()
+
+
+def _write_cursor(member: bytes) -> str:
+    return urlsafe_b64encode(member).rstrip(b"=").decode()
+
+
+def _read_cursor(cursor: str) -> str:
+    try:
+        member = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    except (binascii.Error, ValueError):
+        member = b""
+    if not _MEMBER.fullmatch(member):
+        raise InvalidJob([FieldProblem("cursor", "is not one that a page of jobs has given")])
+    return member.decode()

@@ -1,0 +1,98 @@
+"""Reading over HTTP. The app gives `queries: Queries` by dependency injection and turns our errors
+into problem+json.
+"""
+
+from typing import Annotated, Final
+
+from litestar import get
+from litestar.datastructures import CacheControlHeader
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+
+from penstock.core.errors import NotFound
+from penstock.core.lifecycle import State
+from penstock.core.positions import parse_job_id
+from penstock.projections.details import JobDetail
+from penstock.projections.figures import QueueDetail
+from penstock.projections.queries import EventPage, JobPage, Queries, QueueList
+
+MAX_WAIT_S: Final = 60
+MAX_LIMIT: Final = 500
+
+_FRESH: Final = CacheControlHeader(no_store=True)
+
+Queue = Annotated[str, Parameter(description="The queue's name.")]
+JobIdentity = Annotated[str, Parameter(description="The job's whole id, like email.0.1795477369681-0.")]
+Wait = Annotated[
+    float,
+    Parameter(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the job's end before answering."),
+]
+Limit = Annotated[int, Parameter(ge=1, le=MAX_LIMIT, description="How many at most.")]
+After = Annotated[str, Parameter(description="The `next` of the page before.", max_length=40)]
+Cursor = Annotated[str | None, Parameter(description="The `next` of the page before.", max_length=80)]
+OfState = Annotated[State | None, Parameter(description="Only jobs in this state.")]
+OfType = Annotated[str | None, Parameter(description="Only jobs of this type.", max_length=300)]
+
+
+@get("/jobs/{queue:str}/{job_id:str}", cache_control=_FRESH, operation_id="getJob", tags=["jobs"])
+async def get_job(queries: Queries, queue: Queue, job_id: JobIdentity, wait: Wait = 0) -> JobDetail:
+    """A job
+
+    As the log has it at this moment, or with `wait` as soon as it has ended.
+    """
+    _belongs(job_id, queue)
+    return await (queries.wait(job_id, wait) if wait else queries.job(job_id))
+
+
+@get(
+    "/jobs/{queue:str}/{job_id:str}/events", cache_control=_FRESH, operation_id="getJobEvents", tags=["jobs"]
+)
+async def get_events(
+    queries: Queries, queue: Queue, job_id: JobIdentity, after: After = "", limit: Limit = 100
+) -> EventPage:
+    """A job's history
+
+    Its events straight from the log, oldest first.
+    """
+    _belongs(job_id, queue)
+    return await queries.events(job_id, after=after, limit=limit)
+
+
+@get("/jobs/{queue:str}", cache_control=_FRESH, operation_id="listJobs", tags=["jobs"])
+async def list_jobs(
+    queries: Queries,
+    queue: Queue,
+    state: OfState = None,
+    type: OfType = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> JobPage:
+    """The jobs of a queue
+
+    Newest first; as fresh as the queue's views.
+    """
+    return await queries.jobs(queue, state=state, type=type, cursor=cursor, limit=limit)
+
+
+@get("/queues", cache_control=_FRESH, operation_id="listQueues", tags=["queues"])
+async def list_queues(queries: Queries) -> QueueList:
+    """All queues with their figures"""
+    return await queries.queues()
+
+
+@get("/queues/{queue:str}", cache_control=_FRESH, operation_id="getQueue", tags=["queues"])
+async def get_queue(queries: Queries, queue: Queue) -> QueueDetail:
+    """A queue's figures
+
+    Counts by state, rates, how long jobs wait and run. All projected, never counted on request.
+    """
+    return await queries.queue(queue)
+
+
+def _belongs(job_id: str, queue: str) -> None:
+    if parse_job_id(job_id).queue != queue:
+        raise NotFound(f"no job {job_id} in queue {queue!r}")
+
+
+query_routes: Final[list[HTTPRouteHandler]] = [get_job, get_events, list_jobs, list_queues, get_queue]
+"""The handlers of this file."""
