@@ -19,7 +19,6 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -30,7 +29,7 @@ from redis.exceptions import RedisError
 from penstock.consumers.attempts import Attempts
 from penstock.consumers.context import Report
 from penstock.consumers.outbox import Outbox
-from penstock.core.connection import BLOCK_S, command, passing
+from penstock.core.connection import BLOCK_S, LOST, command, passing
 from penstock.core.dispatch import Arrival, Cycle, Delivery, Dispatch, Finished
 from penstock.core.keys import GROUP, PartitionKeys
 
@@ -103,13 +102,11 @@ class PartitionWorker:
     async def run(self) -> None:
         """Work until `stop`, then until nothing runs any more; then leave the partition."""
         await self._persist(self._enter)
-        helpers = [asyncio.create_task(self._beat()), asyncio.create_task(self._listen())]
-        try:
+        async with asyncio.TaskGroup() as group:
+            helpers = [group.create_task(self._beat()), group.create_task(self._listen())]
             await self._loop()
-        finally:
             for task in helpers:
                 task.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
         await self.leave()
 
     async def leave(self) -> None:
@@ -225,32 +222,41 @@ class PartitionWorker:
                 self._wake.set()
 
     async def _mend(self, error: RedisError | OSError) -> None:
-        """The blocking read failed: it may have been given an entry nobody will ever see."""
-        if str(error).startswith("NOGROUP"):
+        """The blocking read failed: it may have been given an entry that nobody will ever see."""
+        if not passing(error):
+            # The lanes are gone (FLUSHALL, a restart without data): NOGROUP, UNBLOCKED.
+            _log.warning("%s: %s; opening it again", self.keys.name, error)
             await self._persist(self._dispatch.open)
-        elif not passing(error):
-            raise error
+            await asyncio.sleep(DUE_TICK_S)
         async with self._talking:
             await self._persist(self._give_back_unknown)
 
     async def _beat(self) -> None:
-        lease_ms = round(self._lease.seconds * 1000)
+        lease = self._lease
+        lease_ms = round(lease.seconds * 1000)
+        clock = asyncio.get_running_loop().time
+        judge_from = 0.0
         while True:
-            await asyncio.sleep(min(BEAT_S, self._lease.seconds / 3))
-            with suppress(RedisError, OSError):
+            await asyncio.sleep(min(BEAT_S, lease.seconds / 3))
+            try:
                 alive, silent = await self._dispatch.beat(self._consumer, lease_ms)
                 if not alive:
                     await self._enter()
+            except LOST:
+                # Others could not be heard either while the server was away: give them a lease.
+                judge_from = clock() + lease.seconds
+                continue
+            if clock() >= judge_from:
                 for consumer in silent:
-                    parked, dead = await self._dispatch.reclaim(consumer, lease_ms, self._lease.crash_limit)
-                    _log.warning(
-                        "%s: %s fell silent: %d jobs due again, %d given up",
-                        self.keys.name,
-                        consumer,
-                        parked,
-                        dead,
-                    )
-                    self._wake.set()
+                    await self._reclaim(consumer, lease_ms)
+
+    async def _reclaim(self, consumer: str, lease_ms: int) -> None:
+        parked, dead = await self._persist(
+            partial(self._dispatch.reclaim, consumer, lease_ms, self._lease.crash_limit)
+        )
+        text = "%s: %s fell silent: %d jobs due again, %d given up"
+        _log.warning(text, self.keys.name, consumer, parked, dead)
+        self._wake.set()
 
     async def _enter(self) -> None:
         """Become a consumer under a new name."""

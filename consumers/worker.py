@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from redis.asyncio import Redis
@@ -118,7 +119,10 @@ async def _work(partitions: list[PartitionWorker], stop: asyncio.Event, grace: f
         _, busy = await asyncio.wait(runs, timeout=CLEAN_UP_S)
         for run in busy:
             run.cancel()
-            await partitions[runs.index(run)].leave()
+            # Redis may be away: then the lease brings back what is left.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLEAN_UP_S):
+                    await partitions[runs.index(run)].leave()
     for run in runs:
         if not run.cancelled() and run not in busy:
             run.result()

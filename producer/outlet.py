@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from penstock.core.connection import passing
 from penstock.core.dispatch import Accepted, Dispatch, Submission
@@ -115,6 +115,9 @@ class Outlet:
                 return await self._dispatch.submit(
                     jobs, producer=self._producer, batch=self._batch, once_ms=self._once_ms
                 )
+            except OutOfMemoryError as error:
+                text = "Redis has reached its maxmemory: no new jobs until there is room again"
+                raise Unavailable(text, retry_after=10) from error
             except (RedisError, OSError) as error:
                 if not passing(error):
                     raise

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- beat: a sign of life, and who gave none for a lease.
 --
 -- KEYS    1 epoch   2 workers

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- cycle: a worker's whole conversation: report what ended, take what is next, in one round trip.
 --
 -- KEYS    1 epoch   2 log   3..6 lanes high, normal, low, later   7 due   8 workers   9 crashes

@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- history: one job's events in a stretch of the log, picked out on the server.
 --
 -- KEYS    1 log

@@ -1,3 +1,4 @@
+#!lua
 -- open: make a partition ready for work, or find that it is.
 --
 -- KEYS    1 epoch   2..5 lanes high, normal, low, later

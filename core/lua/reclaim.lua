@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- reclaim: take the entries of a consumer that fell silent, a page at a time.
 --
 -- KEYS    1 epoch   2 log   3..6 lanes high, normal, low, later   7 due   8 workers   9 crashes

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- release: give back what a living consumer holds but does not run.
 --
 -- KEYS    1 epoch   2 log   3..6 lanes high, normal, low, later   7 due   8 workers

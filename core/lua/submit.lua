@@ -1,3 +1,4 @@
+#!lua
 -- submit: accept a batch of jobs, all or nothing, once.
 --
 -- KEYS    1 epoch   2 log   3..6 lanes high, normal, low, later   7 due   8 sender
