@@ -92,7 +92,7 @@ def contract(
 
     def declare(payload: type[T]) -> type[T]:
         home = queue if queue is not None else name.split(".", maxsplit=1)[0]
-        if not re.match(TYPE_NAME, name) or not re.match(QUEUE_NAME, home):
+        if not re.fullmatch(TYPE_NAME, name) or not re.fullmatch(QUEUE_NAME, home):
             raise Misconfigured(
                 f"contract {name!r} in queue {home!r}: names are lower-case words of a-z, 0-9, - and _"
             )

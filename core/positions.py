@@ -12,7 +12,11 @@ from penstock.core.errors import NotFound
 
 START: Final = "0-0"
 
-_JOB_ID: Final = re.compile(r"([a-z0-9][a-z0-9_-]{0,62})\.(\d{1,4})\.(\d{1,15}-\d{1,10})")
+# Numbers as we write them, without zeros in front: a job has one id, so what its events call it is
+# what people call it.
+_JOB_ID: Final = re.compile(
+    r"([a-z0-9][a-z0-9_-]{0,62})\.(0|[1-9][0-9]{0,3})\.((?:0|[1-9][0-9]{0,14})-(?:0|[1-9][0-9]{0,9}))"
+)
 
 
 class JobAddress(NamedTuple):

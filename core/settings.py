@@ -43,7 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of all processes. Times in seconds, sizes in bytes."""
 
     redis_url: Secret = Secret("")
-    namespace: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")] = "penstock"
+    namespace: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z")] = "penstock"
     data_dir: Path = Path(".penstock")
     fsync: Literal["always", "everysec", "no"] = "everysec"
 

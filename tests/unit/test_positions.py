@@ -1,0 +1,97 @@
+"""Positions keep their order in every form they take, and a job id comes apart as it was made."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.errors import NotFound
+from penstock.core.positions import (
+    JobAddress,
+    delta,
+    milliseconds,
+    order,
+    parse_job_id,
+    sortable,
+    undelta,
+    unsortable,
+)
+
+MS = st.integers(0, 9_999_999_999_999)
+POSITIONS = st.builds("{}-{}".format, MS, st.integers(0, 999_999))
+
+
+@given(POSITIONS, POSITIONS)
+def test_text_order_of_the_sortable_form_is_the_order_of_the_log(left: str, right: str) -> None:
+    assert (sortable(left) < sortable(right)) == (order(left) < order(right))
+    assert (sortable(left) == sortable(right)) == (left == right)
+
+
+@given(POSITIONS)
+def test_sortable_is_undone(position: str) -> None:
+    assert unsortable(sortable(position)) == position
+    assert len(sortable(position)) == 13 + 1 + 6
+
+
+@given(POSITIONS, st.integers(0, 10**10), st.integers(0, 10**9))
+def test_delta_is_undone(base: str, later_ms: int, seq: int) -> None:
+    position = f"{milliseconds(base) + later_ms}-{seq}"
+    assert delta(base, position) == f"{later_ms}-{seq}"
+    assert undelta(base, delta(base, position)) == position
+
+
+@given(st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True), st.integers(0, 9_999), POSITIONS)
+def test_a_job_id_comes_apart_as_it_was_made(queue: str, partition: int, position: str) -> None:
+    assert parse_job_id(f"{queue}.{partition}.{position}") == JobAddress(queue, partition, position)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "email",
+        "email.0",
+        "email.0.1795477369681",
+        "email.0.1795477369681-",
+        "email.0.-0",
+        "email.x.1795477369681-0",
+        "email.10000.1795477369681-0",
+        "Email.0.1795477369681-0",
+        "e mail.0.1795477369681-0",
+        "-email.0.1795477369681-0",
+        "a" * 64 + ".0.1-0",
+        "email.0.1795477369681-0\n",
+        "email.0.1795477369681-0 ",
+        "email.0.9999999999999999-0",
+        "email.0.1-99999999999",
+        "email.0.+-0",
+        "email.*.1-0",
+        "{email}.0.1-0",
+    ],
+)
+def test_another_form_names_no_job(text: str) -> None:
+    with pytest.raises(NotFound):
+        parse_job_id(text)
+
+
+@pytest.mark.parametrize("text", ["email.0.١٢٣-0", "email.٠.1-0", "email.0.1-٠"])
+def test_digits_of_other_scripts_are_no_positions(text: str) -> None:
+    """Redis would refuse them with an error, where the answer is: no such job."""
+    with pytest.raises(NotFound):
+        parse_job_id(text)
+
+
+@pytest.mark.parametrize("text", ["email.0.0123-0", "email.00.123-0", "email.0.123-00", "email.01.123-0"])
+def test_a_job_has_one_id(text: str) -> None:
+    """Redis reads 0123-0 as 123-0, but the job's later events name 123-0: the id with more zeros
+    would find a job with no history."""
+    with pytest.raises(NotFound):
+        parse_job_id(text)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_id_or_not_found(text: str) -> None:
+    try:
+        address = parse_job_id(text)
+    except NotFound:
+        return
+    assert f"{address.queue}.{address.partition}.{address.position}" == text
