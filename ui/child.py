@@ -24,6 +24,7 @@ LONGEST_PAUSE_S: Final = 30.0
 STEADY_S: Final = 30.0  # who ran that long before it ended is not in a crash loop
 LOOP: Final = 4  # ends in a row that are called a crash loop
 GIVE_UP: Final = 3  # ends before it was ever ready, at which starting is given up
+MISCONFIGURED: Final = 2  # the exit code that says trying again is no use
 MAX_LINE: Final = 64 * 1024
 READY_TICK_S: Final = 0.05
 
@@ -67,7 +68,7 @@ class Child:
             if self._stopping.is_set():
                 return
             self._ends = 1 if time.monotonic() - started >= STEADY_S else self._ends + 1
-            if self._ends >= GIVE_UP and not self.is_ready.is_set():
+            if not self.is_ready.is_set() and (self._ends >= GIVE_UP or code == MISCONFIGURED):
                 raise StartFailed(f"{self.spec.name} does not start ({_words(code)}); its words are above")
             pause = min(FIRST_PAUSE_S * 2 ** (self._ends - 1), LONGEST_PAUSE_S)
             self._lines.say(self._report(code, pause))

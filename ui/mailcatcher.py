@@ -154,6 +154,7 @@ def create_mail_app(mailbox: Mailbox, port: int) -> Litestar:
         exception_handlers={NotFound: _not_found},
         response_headers=SAFE,
         openapi_config=None,
+        logging_config=None,  # ours is set up by the process
     )
 
 

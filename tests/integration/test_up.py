@@ -1,0 +1,180 @@
+"""`penstock up`: everything from one command, ended in order, and back again with its data."""
+
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from commands import Command, processes_with
+from servers import free_port, wait_until
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc"),
+]
+
+START_S = 60.0
+READY = "running; Ctrl-C stops"
+SENTENCE = {"text": "The quick brown fox jumps over the lazy dog."}
+
+OWN_JOBS = """
+import msgspec
+from penstock.core import contract
+from penstock.consumers import handler
+
+@contract("greet.person")
+class Greet(msgspec.Struct):
+    name: str
+
+@handler(Greet)
+async def greet(job: Greet, context: object) -> str:
+    return f"Hello, {job.name}!"
+"""
+
+
+class Up:
+    """`penstock up` on free ports, as often as a test likes on the same folder."""
+
+    def __init__(self, start: Callable[..., Command], folder: Path) -> None:
+        self._start, self.folder = start, folder
+        self.api, smtp, mail = free_port(), free_port(), free_port()
+        self.environ: dict[str, Any] = {
+            "PENSTOCK_API_PORT": self.api,
+            "PENSTOCK_MAIL_PORT": smtp,
+            "PENSTOCK_MAIL_WEB_PORT": mail,
+            "PENSTOCK_GRACE": 5,
+            "PENSTOCK_LEASE": 2,
+        }
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.api}", trust_env=False, timeout=30)
+
+    def start(self, *words: str, **environ: Any) -> Command:
+        command = self._start("up", *words, **self.environ, **environ)
+        command.says(READY, START_S)
+        return command
+
+    def run(self, type: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Submit a job and wait for its end."""
+        queue, _, _ = type.partition(".")
+        submitted = self.http.post(f"/jobs/{queue}", json={"type": type, "payload": payload})
+        assert submitted.status_code == 202, submitted.text
+        ended: dict[str, Any] = self.http.get(submitted.headers["Location"], params={"wait": 20}).json()
+        return ended
+
+    def processes(self) -> dict[int, str]:
+        return processes_with(str(self.folder))
+
+
+@pytest.fixture
+def up(penstock: Callable[..., Command], tmp_path: Path) -> Up:
+    return Up(penstock, tmp_path)
+
+
+def test_one_command_shows_it_all_and_ends_in_order(up: Up, penstock: Callable[..., Command]) -> None:
+    command = up.start()
+    output = command.output
+    assert "\x1b" not in output, "plain in a pipe"
+    for size in ("small", "medium", "large"):
+        assert re.search(
+            rf"{size} +\d+ x \d+ +[\d,]+ bytes +http://127.0.0.1:{up.api}/artifacts/sha256-", output
+        )
+    assert "ai.language says de" in output
+    caught = re.search(r'"Your photo of the Hubble Deep Field" was caught: (http://\S+)', output)
+    assert caught is not None
+    assert (
+        "Your photo is ready"
+        in httpx.get(caught[1].replace("/read/", "/mails/"), trust_env=False).json()["html"]
+    )
+    [job_id] = re.findall(r"email\.send (email\.0\.\S+)\n", output)
+    assert re.search(r"\+0 ms +submitted\n.*started\n(.*\n)*?.*completed\n", output)
+
+    command.signal(signal.SIGINT)
+    assert command.wait() == 0
+    wait_until(lambda: not up.processes(), 5, "nothing is left running")
+    assert command.output.endswith("stopped\n")
+
+    up.start("--no-demo")
+    job = up.http.get(f"/jobs/email/{job_id}").json()
+    assert job["state"] == "completed", "data survives to the next start"
+    asked = penstock("events", job_id, "--json", **up.environ)
+    assert asked.wait() == 0
+    assert [event["event"] for event in json.loads(asked.output)][-1] == "completed"
+
+
+def test_whoever_is_killed_comes_back_and_work_goes_on(up: Up) -> None:
+    up.start("--no-demo")
+    assert up.run("ai.language", SENTENCE)["state"] == "completed"
+    for name in ("server", "worker --queues ai", "projector", "api"):
+        [pid] = [pid for pid, words in up.processes().items() if f"penstock.ui {name}" in words]
+        os.kill(pid, signal.SIGKILL)
+
+        def is_back(name: str = name, killed: int = pid) -> bool:
+            found = [pid for pid, words in up.processes().items() if f"penstock.ui {name}" in words]
+            return bool(found) and killed not in found
+
+        wait_until(is_back, 20, f"{name} is back")
+        wait_until(lambda: ready(up), 20, "the API is ready")
+        job = up.run("ai.language", SENTENCE)
+        assert job["state"] == "completed", (name, job)
+
+
+def test_nothing_outlives_a_killed_supervisor(up: Up) -> None:
+    first = up.start("--no-demo")
+    job = up.run("ai.language", SENTENCE)
+    first.signal(signal.SIGKILL)
+    first.wait()
+    wait_until(lambda: not up.processes(), 30, "all children are gone")
+    up.start("--no-demo")
+    assert up.http.get(f"/jobs/ai/{job['id']}").json()["state"] == "completed"
+
+
+def test_a_second_signal_ends_it_at_once(up: Up) -> None:
+    command = up.start("--no-demo")
+    command.signal(signal.SIGTERM)
+    command.says("stopping")
+    command.signal(signal.SIGTERM)
+    assert command.wait() == 0
+    wait_until(lambda: not up.processes(), 5, "nothing is left running")
+
+
+def test_own_jobs_have_a_worker_of_their_own(up: Up) -> None:
+    (up.folder / "my_jobs.py").write_text(OWN_JOBS)
+    command = up.start("--no-demo", "--jobs", "my_jobs")
+    assert "worker-jobs" in command.output
+    job = up.run("greet.person", {"name": "Ada"})
+    assert (job["state"], job["result"]) == ("completed", "Hello, Ada!")
+
+
+def test_a_port_in_use_is_said_in_one_line(up: Up, penstock: Callable[..., Command]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", up.api))
+        other.listen()
+        command = penstock("up", **up.environ)
+        assert command.wait() == 2
+    assert command.output == (
+        f"penstock: port {up.api} for the API is in use: stop the program that has it, "
+        f"or choose another one with PENSTOCK_API_PORT={up.api + 1}\n"
+    )
+    assert not up.processes()
+
+
+def test_two_on_one_folder_are_refused(up: Up, penstock: Callable[..., Command]) -> None:
+    up.start("--no-demo")
+    command = penstock("up", **up.environ)
+    assert command.wait() == 2
+    assert "already runs on" in command.output
+    assert command.output.count("\n") == 1
+
+
+def ready(up: Up) -> bool:
+    try:
+        return up.http.get("/health/ready").is_success
+    except httpx.HTTPError:
+        return False
