@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.run import app  # noqa: E402 (the path comes first)
+from bench.run import app
 
 if __name__ == "__main__":
     app()

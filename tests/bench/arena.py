@@ -1,6 +1,5 @@
 """An arena: one fresh server, one system on it, and the processes that were started for it."""
 
-import json
 import os
 import shutil
 import signal
@@ -78,7 +77,7 @@ class Process:
 class Arena:
     """Where one system is measured once."""
 
-    def __init__(self, system: System, url: str, client: "redis.Redis[Any]", folder: Path) -> None:
+    def __init__(self, system: System, url: str, client: redis.Redis, folder: Path) -> None:
         self.system: Final = system
         self.client: Final = client
         self.folder: Final = folder
@@ -89,17 +88,19 @@ class Arena:
             "BENCH_URL": url,
             "BENCH_DIR": str(folder),
         }
+        self.submitted = 0
         self._running: Final[list[Process]] = []
 
-    def ask(self, verb: str, count: int) -> float:
-        """Run the system's program to its end; answers the seconds it printed."""
-        return float(self.output([*self.system.program, verb, str(count)], f"{verb}.log"))
+    def ask(self, verb: str, count: int) -> str:
+        """Have the system's program submit `count` jobs; answers the last line it printed."""
+        self.submitted += count
+        return self.output([*self.system.program, verb, str(count)], f"{verb}.log")
 
-    def output(self, argv: Sequence[str], words: str) -> Any:
-        """Run a program to its end; answers the last line it printed, which is JSON."""
+    def output(self, argv: Sequence[str], words: str) -> str:
+        """Run a program to its end; answers the last line it printed."""
         with self.running(argv, words) as process:
             self.wait(process.ended, " ".join(argv), ends=True)
-            return json.loads(process.last_words().splitlines()[-1])
+            return process.last_words().rpartition("\n")[0].rpartition("\n")[2]
 
     @contextmanager
     def running(self, argv: Sequence[str], words: str) -> Iterator[Process]:
@@ -139,15 +140,24 @@ class Arena:
         """Whether every job has ended."""
         return self.system.left(self.client) == 0
 
+    def succeeded(self) -> int:
+        """How many jobs succeeded: all, by the system's own books. Raises ProgramFailed otherwise, for
+        a figure of jobs that failed is none."""
+        ended = self.system.ended(self.client)
+        if ended != self.submitted:
+            raise ProgramFailed(f"{self.system.name}: {ended} of {self.submitted} jobs succeeded")
+        return ended
+
     def caught_up(self) -> bool:
         """Whether the views have seen the newest event."""
-        newest = self.client.xrevrange(KEYS.log, count=1)
+        newest: Any = self.client.xrevrange(KEYS.log, count=1)
         return not newest or self.client.get(KEYS.checkpoint) == newest[0][0]
 
     def lag(self) -> int:
         """How many events the views have not seen."""
-        seen = self.client.get(KEYS.checkpoint) or b"0-0"
-        return len(self.client.xrange(KEYS.log, min=b"(" + seen, max="+"))
+        seen: Any = self.client.get(KEYS.checkpoint) or b"0-0"
+        unseen: Any = self.client.xrange(KEYS.log, min=b"(" + seen, max="+")
+        return len(unseen)
 
     def latencies(self) -> list[float]:
         """What the clock handlers noted, in ms, without the greetings."""

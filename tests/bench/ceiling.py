@@ -5,6 +5,7 @@ server's work, the client library's, and the arguments'. `python -m bench.ceilin
 """
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -32,12 +33,13 @@ class Ceiling:
         self.keys: Final = self.dispatch.keys
         self._submit: Final = Script("submit")
         self._cycle: Final = Script("cycle")
+        self._name: Final = secrets.token_hex(8)
         self._batch = 0
 
     async def submit(self, count: int) -> None:
         """Submit `count` no-op jobs in one script call."""
         self._batch += 1
-        keys = (self.keys.epoch, self.keys.log, *self.keys.lanes, self.keys.due, self.keys.sender("c"))
+        keys = (self.keys.epoch, self.keys.log, *self.keys.lanes, self.keys.due, self.keys.sender(self._name))
         job = ("2", "", "0", SUBMITTED)
         await self._submit(self.redis, keys, (GROUP, PARKED, self._batch, 600_000, 0, *(job * count)))
 

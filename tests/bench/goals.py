@@ -20,7 +20,7 @@ class Goal(msgspec.Struct, frozen=True):
     measured: Callable[[Medians], float]
     bound: float
     at_most: bool = False
-    unit: str = "×"
+    unit: str = "times"
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ def steady(arena: Arena, jobs: int = MILLION) -> Figures:
     samples: dict[str, list[float]] = {"producer": [], "worker": [], "projector": []}
     with arena.projector() as projector, arena.workers(1, warm=1) as crew:
         argv = [*arena.system.program, "bulk", str(jobs)]
+        arena.submitted += jobs
         with arena.running(argv, "producer.log") as producer:
             while not producer.ended():
                 _sample(samples, producer=producer, worker=crew[0], projector=projector)
@@ -29,6 +30,7 @@ def steady(arena: Arena, jobs: int = MILLION) -> Figures:
             _sample(samples, worker=crew[0], projector=projector)
             crew[0].check()
             projector.check()
+    arena.succeeded()
     growth = max(_growth(sizes) for sizes in samples.values())
     return {"memory_growth": growth, **{f"{role}_mib": max(sizes) for role, sizes in samples.items()}}
 
@@ -49,8 +51,8 @@ def _rebuild(arena: Arena, events: int) -> tuple[float, float]:
     with arena.workers(1, warm=1):
         arena.ask("bulk", max(events - arena.client.xlen(arena.log), 3) // 3)
         arena.wait(arena.idle, "the log is written")
-    seconds, peak = arena.output(REBUILD, "rebuild.log")
-    return seconds, peak
+    seconds, peak = arena.output(REBUILD, "rebuild.log").split()
+    return float(seconds), float(peak)
 
 
 def _sample(samples: dict[str, list[float]], **processes: Process) -> None:

@@ -6,10 +6,11 @@
     <program> clock N     submit N clock jobs one by one, a random 5 to 15 ms apart
     <program> work        run a worker until it is killed
 
-The server's address is in BENCH_URL; `bulk` and `single` print how many seconds the submitting
-took, without start-up and connecting. A clock job carries its number and the time just before it
-was submitted; its handler calls `note_start`, which appends one line to `$BENCH_DIR/<pid>.clock`.
-Both processes read CLOCK_MONOTONIC, which Linux shares between all processes of a machine.
+The server's address is in BENCH_URL; `bulk` and `single` print how many jobs they submitted a
+second, their first call left out, because that one connects. A clock job carries its number and
+the time just before it was submitted; its handler calls `note_start`, which appends one line to
+`$BENCH_DIR/<pid>.clock`. Both processes read CLOCK_MONOTONIC, which all processes of a Linux
+machine share.
 
 This file needs the standard library alone: the peers' environments have nothing else of ours. The
 Node program (`peers/bullmq/bench.mjs`) follows the same page.
@@ -67,14 +68,11 @@ def main(opened: Opener) -> None:
 
 async def _run(opened: Opener, verb: str, count: int) -> None:
     async with opened(os.environ["BENCH_URL"]) as side:
-        began = time.perf_counter()
         match verb:
             case "bulk":
-                for start in range(0, count, BATCH):
-                    await side.submit(min(BATCH, count - start))
+                print(await _submit(side, count, BATCH))
             case "single":
-                for _ in range(count):
-                    await side.submit(1)
+                print(await _submit(side, count, 1))
             case "greet":
                 await side.submit_clock([-1] * count)
             case "clock":
@@ -83,7 +81,16 @@ async def _run(opened: Opener, verb: str, count: int) -> None:
                 await side.work()
             case _:
                 raise SystemExit(__doc__)
-        print(time.perf_counter() - began)
+
+
+async def _submit(side: Side, count: int, size: int) -> float:
+    """Submit, `size` jobs a call; answers the rate after the first call, 0 where it was the only one."""
+    first = min(size, count)
+    await side.submit(first)
+    began = time.perf_counter()
+    for done in range(first, count, size):
+        await side.submit(min(size, count - done))
+    return (count - first) / (time.perf_counter() - began)
 
 
 async def _clock(side: Side, count: int) -> None:

@@ -1,10 +1,9 @@
 """Rebuild the views of the bench's queue once, in a process of its own: `python -m bench.rebuild_side`.
 
-Prints a JSON array: seconds it took, and the peak of this process's resident memory in MiB
-(VmHWM, which begins anew with each program).
+Prints the seconds it took and the peak of this process's resident memory in MiB (VmHWM, which
+begins anew with each program).
 """
 
-import json
 import os
 import time
 from pathlib import Path
@@ -31,4 +30,4 @@ def peak_mib() -> float:
 
 if __name__ == "__main__":
     seconds = uvloop.run(main())
-    print(json.dumps([seconds, peak_mib()]))
+    print(seconds, peak_mib())

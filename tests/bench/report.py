@@ -21,6 +21,7 @@ COLUMNS: Final[Mapping[str, tuple[str, str]]] = {
     "single_per_s": ("one at a time /s", ",.0f"),
     "drain_1_per_s": ("drained by 1 /s", ",.0f"),
     "drain_2_per_s": ("drained by 2 /s", ",.0f"),
+    "beside_per_s": ("drained by 1 beside a projector /s", ",.0f"),
     "projected_per_s": ("drained by 1 and projected /s", ",.0f"),
     "projected_lag_events": ("lag at its end, events", ",.0f"),
     "projected_lag_ms": ("lag at its end, ms", ",.1f"),
@@ -110,9 +111,7 @@ def _figures(title: str, systems: Mapping[str, Mapping[str, float]]) -> Table:
         table.add_column(system, justify="right")
     for name, (heading, form) in COLUMNS.items():
         if any(name in figures for figures in systems.values()):
-            cells = [
-                format(figures[name], form) if name in figures else "" for figures in systems.values()
-            ]
+            cells = [format(figures[name], form) if name in figures else "" for figures in systems.values()]
             table.add_row(heading, *cells)
     return table
 

@@ -56,7 +56,7 @@ def bench(
     """Measure Penstock, its ceiling and, when asked, the peers; tell which goals hold."""
     console = Console()
     measures = [measure for measure in MEASURES if measure.group in _groups(only)]
-    modes: tuple[Aof, ...] = AOFS if aof is AofChoice.both else (aof.value,)
+    modes: tuple[Aof, ...] = tuple(mode for mode in AOFS if aof.value in {mode, "both"})
     sizes = Sizes(jobs=jobs, warm=max(jobs // 10, 1))
     try:
         systems = own_systems() + (peer_systems() if peers else [])

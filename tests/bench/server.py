@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import redis
 
@@ -13,7 +13,7 @@ AOFS: Final[tuple[Aof, ...]] = ("off", "everysec")
 
 
 @contextmanager
-def fresh_server(kind: str, aof: Aof) -> Iterator[tuple[RealServer, "redis.Redis[Any]"]]:
+def fresh_server(kind: str, aof: Aof) -> Iterator[tuple[RealServer, redis.Redis]]:
     """A new, empty server on a unix socket, and a client of it; both end with the context.
 
     It never rewrites its append-only file, so that no rewrite falls into one measurement and not

@@ -13,7 +13,7 @@ import msgspec
 import redis
 
 from bench.peers.install import bullmq, python_peers
-from penstock.core.keys import GROUP, Keys
+from penstock.core.keys import Keys
 
 TESTS: Final = Path(__file__).parents[1]
 KEYS: Final = Keys("penstock").partition("bench")
@@ -25,24 +25,26 @@ class System(msgspec.Struct, frozen=True):
 
     name: str
     program: tuple[str, ...]
-    left: Callable[["redis.Redis[Any]"], int]
-    ended: Callable[["redis.Redis[Any]"], int]
+    left: Callable[[redis.Redis], int]
+    ended: Callable[[redis.Redis], int]
     projector: tuple[str, ...] = ()
     has_handlers: bool = True
 
 
-def penstock_left(client: "redis.Redis[Any]") -> int:
+def penstock_left(client: redis.Redis) -> int:
     """A lane entry is deleted in the step that ends its job."""
     return sum(client.xlen(lane) for lane in KEYS.lanes)
 
 
-def penstock_ended(client: "redis.Redis[Any]") -> int:
+def penstock_ended(client: redis.Redis) -> int:
     """Counts the `completed` events of the whole log."""
-    count, after = 0, "-"
-    while page := client.xrange(KEYS.log, min=after, max="+", count=10_000):
-        count += sum(1 for _, fields in page if fields[b"event"] == b"completed")
-        after = "(" + page[-1][0].decode()
-    return count
+    count, after = 0, b"-"
+    while True:
+        page: Any = client.xrange(KEYS.log, min=after, max="+", count=10_000)
+        if not page:
+            return count
+        count += sum(fields[b"event"] == b"completed" for _, fields in page)
+        after = b"(" + page[-1][0]
 
 
 def own_systems() -> list[System]:
@@ -66,27 +68,27 @@ def peer_systems() -> list[System]:
     ]
 
 
-def _bullmq_left(client: "redis.Redis[Any]") -> int:
+def _bullmq_left(client: redis.Redis) -> int:
     return client.llen("bull:bench:wait") + client.llen("bull:bench:active")
 
 
-def _bullmq_ended(client: "redis.Redis[Any]") -> int:
+def _bullmq_ended(client: redis.Redis) -> int:
     return client.zcard("bull:bench:completed")
 
 
-def _taskiq_left(client: "redis.Redis[Any]") -> int:
+def _taskiq_left(client: redis.Redis) -> int:
     """Its stream keeps what was acknowledged, so the group's own numbers tell."""
     return client.xlen("taskiq") - _taskiq_ended(client)
 
 
-def _taskiq_ended(client: "redis.Redis[Any]") -> int:
+def _taskiq_ended(client: redis.Redis) -> int:
     group = client.xinfo_groups("taskiq")[0]
     return int(group["entries-read"] or 0) - int(group["pending"])
 
 
-def _streaq_left(client: "redis.Redis[Any]") -> int:
+def _streaq_left(client: redis.Redis) -> int:
     return client.xlen("streaq:default:queues:normal")
 
 
-def _streaq_ended(client: "redis.Redis[Any]") -> int:
+def _streaq_ended(client: redis.Redis) -> int:
     return client.zcard("streaq:default:index:results")

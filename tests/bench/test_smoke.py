@@ -1,23 +1,68 @@
 """Every measure of the bench runs, on a few hundred jobs, and answers with figures that can be true."""
 
+import math
+
 import pytest
 
 from bench.arena import arena
-from bench.goals import GOALS, verdicts
+from bench.goals import GOALS, Verdict, verdicts
 from bench.long import rebuilt, steady
 from bench.measures import MEASURES, Figures, Measure, Sizes
-from bench.report import Report, environment
+from bench.report import COLUMNS, Report, environment
 from bench.systems import System, own_systems
 from servers import binary
 
 FEW = Sizes(jobs=300, warm=50, clocks=20)
-CASES = [(measure, system) for measure in MEASURES for system in own_systems() if measure.fits(system)]
+CASES = [
+    pytest.param(measure, system, id=f"{measure.take.__name__}-{system.name}")
+    for measure in MEASURES
+    for system in own_systems()
+    if measure.fits(system)
+]
 
 
-@pytest.mark.parametrize(("measure", "system"), CASES, ids=lambda it: getattr(it, "name", None))
-def test_a_measure_answers_positive_figures(measure: Measure, system: System) -> None:
+@pytest.mark.parametrize(("measure", "system"), CASES)
+def test_each_measure_answers_figures_that_can_be_true(measure: Measure, system: System) -> None:
     binary("redis")
     with arena(system, "redis", "off") as place:
-        figures = measure.take(place, FEW)
+        _sane(measure.take(place, FEW))
+
+
+def test_the_long_measures_do_too() -> None:
+    binary("redis")
+    with arena(own_systems()[0], "redis", "everysec") as place:
+        _sane(steady(place, jobs=300))
+    with arena(own_systems()[0], "redis", "off") as place:
+        figures = rebuilt(place, events=1_200)
+    _sane(figures)
+    assert figures["rebuild_growth"] < 2
+
+
+def test_goals_are_ratios_of_medians_and_hold_or_do_not() -> None:
+    report = Report(environment("redis"), {})
+    for rate in (10.0, 60.0, 50.0):
+        report.add("off", "penstock", {"bulk_per_s": rate, "waiting_bytes": 521})
+    report.add("off", "bullmq", {"bulk_per_s": 10.0})
+    report.conclude()
+    bulk = next(goal.text for goal in GOALS if "bulk" in goal.text)
+    waiting = next(goal.text for goal in GOALS if "waiting" in goal.text)
+    assert report.goals["off"] == [
+        Verdict(bulk, 5.0, 5, at_most=False, unit="times", holds=True),
+        Verdict(waiting, 521, 520, at_most=True, unit="B", holds=False),
+    ]
+
+
+def test_every_goal_can_be_answered_when_all_was_measured() -> None:
+    figures = dict.fromkeys(COLUMNS, 1.0)
+    assert len(verdicts({"penstock": figures, "ceiling": figures, "bullmq": figures})) == len(GOALS)
+    assert verdicts({"ceiling": figures}) == []
+
+
+def _sane(figures: Figures) -> None:
     assert figures
-    sane(figures)
+    assert set(figures) <= set(COLUMNS), "each has its column in the table"
+    for name, value in figures.items():
+        assert math.isfinite(value), name
+        assert value >= 0 if "lag" in name else value > 0, (name, value)
+    if "p50_ms" in figures:
+        assert figures["p50_ms"] <= figures["p99_ms"] < 5_000

@@ -29,7 +29,8 @@ def bullmq() -> tuple[str, ...]:
             shutil.copy(HERE / "bullmq" / name, folder)
         _run(npm, "ci", "--no-audit", "--no-fund", "--prefix", str(folder))
         shutil.copy(HERE / "bullmq" / "package-lock.json", folder / "installed")
-    return node, shutil.copy(HERE / "bullmq" / "bench.mjs", folder / "bench.mjs").as_posix()
+    shutil.copy(HERE / "bullmq" / "bench.mjs", folder)  # beside its node_modules
+    return node, str(folder / "bench.mjs")
 
 
 def python_peers() -> tuple[str, ...]:

@@ -27,7 +27,7 @@ class Streaq:
     """The system's client and worker, one class in streaQ."""
 
     def __init__(self, url: str) -> None:
-        self.worker = worker = Worker(redis_url=url, concurrency=100)
+        self.worker = worker = Worker(redis_url=url, concurrency=16)
         self.noop = worker.task(timeout=60, silent=True)(noop)
         self.clock = worker.task(timeout=60, silent=True)(clock)
 

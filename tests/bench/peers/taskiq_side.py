@@ -1,8 +1,8 @@
 """taskiq with its Redis stream broker and result backend: `python -m bench.peers.taskiq_side …`.
 
 A timeout is armed for each task (taskiq has them per task), results are kept. There is no call
-for several tasks, so a batch is a gather. 100 tasks at a time and no parameter validation were
-the fastest settings found.
+for several tasks, so a batch is a gather. Of 16, 50, 100 and 300 tasks at a time, 16 to 100 were alike
+and 300 slower; its validation of parameters is off.
 """
 
 import asyncio
