@@ -18,6 +18,7 @@ from urllib.parse import quote
 import msgspec
 from litestar import Response, post, route
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
 from multipart import (  # type: ignore[import-untyped]
     MultipartError,
@@ -52,7 +53,7 @@ def artifact_routes(artifacts: Artifacts) -> list[HTTPRouteHandler]:
     turn = asyncio.Semaphore(AT_ONCE)
 
     @post("/artifacts", include_in_schema=False)
-    async def store_artifact(request: AnyRequest, filename: str = "") -> Response[bytes]:
+    async def store_artifact(request: AnyRequest, filename: FromQuery[str] = "") -> Response[bytes]:
         with SpooledTemporaryFile(max_size=SPOOL) as spool:
             content_type, name = await _receive(request, spool, artifacts.max_size)
             async with turn:
@@ -68,7 +69,7 @@ def artifact_routes(artifacts: Artifacts) -> list[HTTPRouteHandler]:
         )
 
     @route("/artifacts/{id:str}", http_method=["GET", "HEAD"], include_in_schema=False)
-    async def fetch_artifact(request: AnyRequest, id: str) -> Response[Any]:
+    async def fetch_artifact(request: AnyRequest, id: FromPath[str]) -> Response[Any]:
         artifact = await artifacts.adescribe(id)
         headers = _headers(artifact)
         if _has_it(request.headers.get("if-none-match", ""), artifact):

@@ -6,6 +6,7 @@ stops sending in the middle does not hold a place for ever.
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from litestar import Request
@@ -16,6 +17,7 @@ from penstock.producer.refusals import TooSlow, UnsupportedMedia
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 PAUSE_S: Final = 30.0  # how long a client may say nothing in mid-body
+LINGER_S: Final = 5.0
 
 
 def media_type(request: AnyRequest, *accepted: str) -> str:
@@ -30,22 +32,36 @@ def media_type(request: AnyRequest, *accepted: str) -> str:
 async def chunks(request: AnyRequest, limit: int, what: str) -> AsyncIterator[bytes]:
     """The body as it comes in. Raises TooLarge as soon as it is over `limit` bytes, and TooSlow."""
     told = request.headers.get("content-length", "")
-    if told.isdigit() and int(told[:20]) > limit:
-        raise TooLarge(f"{what}, in bytes", int(told[:20]), limit)
-    size = 0
     stream = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(PAUSE_S):
-                chunk = await anext(stream, None)
-        except TimeoutError:
-            raise TooSlow(f"nothing of the {what} came for {PAUSE_S:g} s") from None
-        if chunk is None:
-            return
-        size += len(chunk)
-        if size > limit:
-            raise TooLarge(f"{what}, in bytes so far", size, limit)
-        yield chunk
+    size = int(told[:20]) if told.isdigit() else 0
+    if size <= limit:
+        size = 0
+        while chunk := await _next(stream, what):
+            size += len(chunk)
+            if size > limit:
+                break
+            yield chunk
+    if size > limit:
+        await _linger(stream)
+        raise TooLarge(f"{what}, in bytes", size, limit)
+
+
+async def _next(stream: AsyncIterator[bytes], what: str) -> bytes:
+    """The next chunk, empty at the end."""
+    try:
+        async with asyncio.timeout(PAUSE_S):
+            return await anext(stream, b"")
+    except TimeoutError:
+        raise TooSlow(f"nothing of the {what} came for {PAUSE_S:g} s") from None
+
+
+async def _linger(stream: AsyncIterator[bytes]) -> None:
+    """Let the rest come in and drop it, for a while: a client that still sends when the connection
+    is closed gets a reset, and never reads why."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            async for _ in stream:
+                pass
 
 
 async def whole(request: AnyRequest, limit: int, what: str) -> bytes:

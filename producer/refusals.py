@@ -1,6 +1,6 @@
 """How a refusal is said over HTTP: RFC 9457, "Problem Details for HTTP APIs".
 
-    InvalidJob, UnknownType   422   errors: every wrong field
+    InvalidJob, UnknownType   422   errors: every wrong field; of a batch: all jobs were refused
     Malformed                 400   not JSON, or not UTF-8
     Unauthorized              401   no valid key
     Forbidden                 403   a request that this server does not serve
@@ -42,6 +42,17 @@ class Malformed(Refused):
 
 class UnsupportedMedia(Refused):
     """A body of a content type that is not taken here."""
+
+
+class AllRefused(InvalidJob):
+    """No job of a batch was right; `items` is the answer to each."""
+
+    def __init__(self, problems: list[FieldProblem], items: list[Any]) -> None:
+        super().__init__(problems)
+        self.items: Final = items
+
+    def __str__(self) -> str:
+        return f"all {len(self.items)} jobs were refused"
 
 
 class TooSlow(Refused):
@@ -115,6 +126,7 @@ def problem_of(error: PenstockError) -> Problem:
         detail=str(error),
         errors=_errors(error),
         known=error.known if isinstance(error, UnknownType) else [],
+        items=error.items if isinstance(error, AllRefused) else [],
     )
 
 

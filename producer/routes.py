@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 from litestar import post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
 from penstock.core.errors import FieldProblem, InvalidJob, Refused
@@ -24,7 +25,7 @@ from penstock.producer.bodies import AnyRequest, media_type, whole
 from penstock.producer.client import Producer, Receipt
 from penstock.producer.intake import MAX_KEY_CHARS, JobRequest
 from penstock.producer.reading import read_array, read_job, read_lines
-from penstock.producer.refusals import MEDIA_TYPE, problem_of
+from penstock.producer.refusals import AllRefused, problem_of
 
 JSON: Final = "application/json"
 LINES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -66,7 +67,7 @@ def submission_routes(producer: Producer, settings: Settings) -> list[HTTPRouteH
     """The handlers of this file, for an app that puts the caller into `request.user`."""
 
     @post("/jobs/{queue:str}", include_in_schema=False)
-    async def submit_job(request: AnyRequest, queue: str) -> ASGIResponse:
+    async def submit_job(request: AnyRequest, queue: FromPath[str]) -> ASGIResponse:
         media_type(request, JSON)
         body = await whole(request, settings.max_payload + OPTIONS_ROOM, "job")
         job = _with_key(read_job(body, queue), request)
@@ -76,7 +77,7 @@ def submission_routes(producer: Producer, settings: Settings) -> list[HTTPRouteH
         return _accepted(await _first_job(producer, answer) if answer.known else answer)
 
     @post("/jobs/{queue:str}/batch", include_in_schema=False)
-    async def submit_batch(request: AnyRequest, queue: str) -> ASGIResponse:
+    async def submit_batch(request: AnyRequest, queue: FromPath[str]) -> ASGIResponse:
         read = read_array if media_type(request, JSON, *LINES) == JSON else read_lines
         if "idempotency-key" in request.headers:
             words = "names one job: in a batch give each job its own `key`"
@@ -136,11 +137,11 @@ def _accepted(job: Receipt) -> ASGIResponse:
 def _of_batch(answers: list[Receipt | Refused]) -> ASGIResponse:
     items = [_item(answer) for answer in answers]
     refused = sum(isinstance(answer, Refused) for answer in answers)
-    if refused < len(items):
-        body, status, kind = _encode(BatchAnswer(len(items) - refused, refused, items)), 202, JSON
-    else:
-        body, status, kind = _encode(_all_refused(items)), 422, MEDIA_TYPE
-    return ASGIResponse(body=body, status_code=status, headers={"cache-control": "no-store"}, media_type=kind)
+    if refused == len(items):
+        raise AllRefused(_errors_of(items), items)
+    told = BatchAnswer(len(items) - refused, refused, items)
+    headers = {"cache-control": "no-store"}
+    return ASGIResponse(body=_encode(told), status_code=202, headers=headers, media_type=JSON)
 
 
 def _item(answer: Receipt | Refused) -> BatchItem:
@@ -150,11 +151,9 @@ def _item(answer: Receipt | Refused) -> BatchItem:
     return BatchItem(200 if answer.known else 202, answer.id)
 
 
-def _all_refused(items: list[BatchItem]) -> Any:
-    errors = [
+def _errors_of(items: list[BatchItem]) -> list[FieldProblem]:
+    return [
         FieldProblem(f"[{number}].{error.path}".rstrip("."), error.message)
         for number, item in enumerate(items)
         for error in item.errors or [FieldProblem("", item.detail)]
     ]
-    problem = problem_of(InvalidJob(errors))
-    return msgspec.structs.replace(problem, detail=f"all {len(items)} jobs were refused", items=items)

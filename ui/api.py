@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 from litestar import Litestar, route
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import DefineMiddleware
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> Litestar:
         middleware=[gate],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[_life(redis, producer, queries)],
+        state=State({"queries": queries}),
         request_max_body_size=None,  # counted where bodies are read (producer/bodies.py)
         openapi_config=None,  # ui/openapi.py describes it
         logging_config=None,
@@ -77,9 +79,20 @@ def create_app(settings: Settings) -> Litestar:
 async def serve_api(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
     """Serve the API until `stop` is set, or until a signal asks for it. Raises Misconfigured, OSError."""
     app = create_app(settings)
+    asked = stop or StopSignals(second_exits=True).first
+    leaving = asyncio.Event()
+
+    async def leave() -> None:
+        await asked.wait()
+        await app.state.queries.close()  # who waits for a job's end is answered now
+        leaving.set()
+
     keys = "with API keys" if settings.api_keys else "for this machine alone, without API keys"
     _log.info("API on http://%s:%d, %s, docs at /docs", settings.host, settings.api_port, keys)
-    await serve(app, settings, stop or StopSignals(second_exits=True).first)
+    async with asyncio.TaskGroup() as tasks:
+        leaver = tasks.create_task(leave())
+        await serve(app, settings, leaving)
+        leaver.cancel()
 
 
 def _life(

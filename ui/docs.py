@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from penstock.core.errors import NotFound
 
@@ -65,7 +66,7 @@ def docs_routes(document: Callable[[], dict[str, Any]]) -> list[HTTPRouteHandler
         return _file(_PAGE)
 
     @get("/docs/{name:str}", opt=OPEN, include_in_schema=False, sync_to_thread=False)
-    def part(name: str) -> Response[bytes]:
+    def part(name: FromPath[str]) -> Response[bytes]:
         if name not in _TYPES:
             raise NotFound(f"no page {name[:100]!r}")
         return _file(name)

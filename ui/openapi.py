@@ -65,7 +65,7 @@ def _of_readers(readers: Sequence[ControllerRouterHandler]) -> Json:
     """What Litestar says of the handlers that read, with our answers in place of its own."""
     app = Litestar(
         readers,
-        dependencies={"queries": Provide(dict, sync_to_thread=False)},
+        dependencies={"queries": Provide(lambda: None, sync_to_thread=False)},
         openapi_config=OpenAPIConfig(
             title="Penstock",
             version=version("penstock"),

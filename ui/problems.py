@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 from redis.exceptions import RedisError
 
 from penstock.core.connection import LOST, passing
-from penstock.core.errors import PenstockError, Unavailable
+from penstock.core.errors import FieldProblem, PenstockError, Unavailable
 from penstock.producer.refusals import INTERNAL, MEDIA_TYPE, Problem, headers_of, problem_of
 
 _log: Final = logging.getLogger(__name__)
@@ -50,8 +50,14 @@ def _of_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[
         return _internal(request, error)
     title = HTTPStatus(error.status_code).phrase
     detail = "" if error.detail == title else error.detail
-    problem = Problem(type="about:blank", title=title, status=error.status_code, detail=detail)
+    errors = _fields(error.extra) if isinstance(error, ValidationException) else []
+    problem = Problem(type="about:blank", title=title, status=error.status_code, detail=detail, errors=errors)
     return _answer(request, problem, error.headers or {})
+
+
+def _fields(extra: Any) -> list[FieldProblem]:
+    """The parameters that Litestar found wrong."""
+    return [FieldProblem(row["key"], row["message"]) for row in extra or [] if "key" in row]
 
 
 def _internal(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

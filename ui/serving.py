@@ -42,7 +42,7 @@ async def _hypercorn(app: Any, host: str, port: int, stop: asyncio.Event) -> Non
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
-    config.loglevel = "WARNING"
+    config.errorlog.setLevel(logging.WARNING)  # our own line says where we are
     await run(app, config, shutdown_trigger=stop.wait)
 
 
