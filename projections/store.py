@@ -90,12 +90,10 @@ class ViewStore:
         args: list[str | bytes | int] = [
             *(changes.expected, changes.position, changes.stats),
             *(len(changes.rows) // 2, len(changes.minutes) // 2, len(changes.pruned)),
-            *changes.rows,
-            *changes.minutes,
-            *changes.pruned,
         ]
         for (state, type), move in changes.moves.items():
             names.append(keys.index(state, type))
             args += (len(move.removed), len(move.added) // 2, *move.removed, *move.added)
+        args += (*changes.minutes, *changes.pruned, *changes.rows)
         written: int = await self._apply(self.redis, names, args)
         return written == 1

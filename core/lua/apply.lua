@@ -1,21 +1,24 @@
+#!lua
 -- apply: write what a page of the log makes of the views, if nobody else has.
 --
 -- KEYS    1 checkpoint   2 log   3 jobs   4 stats   5 minutes   6.. indexes
 -- ARGV    1 checkpoint that the page began after ('0-0' for none)   2 position of its last event
 --         3 stats   4 number of rows   5 number of minutes   6 number of minutes to forget; then
---         row       job, row
+--         for each index of KEYS: number removed, number added, the members removed, then score
+--                   (always 0) and member of each added
 --         minute    minute, value
 --         forgotten minute
---         and for each index of KEYS: number removed, number added, the members removed, then
---         score (always 0) and member of each added
+--         row       job, row
 -- Answer  1 if it was written; 0 if not, and then nothing was: the checkpoint is not where the page
 --         began (another projector was faster, or the views were deleted), or the log does not hold
 --         the page's last event (the server went back to an older state after it was read)
 -- Promise rows, indexes, stats, minutes and checkpoint move in one step, so the views are at any
 --         moment the fold of the log up to the checkpoint, and each event is in them once. It asks
 --         for no epoch, so never answers NOTOPEN: a log can be folded whether or not its lanes
---         take work, and a log that was lost fails the test above. At most 2,000 rows and members
---         of an index a call (`unpack` ends near 8,000).
+--         take work, and a log that was lost fails the test above. Rows come last of what can fail
+--         (a key that a foreign hand made something else), since the next fold begins from them:
+--         up to there, writing the same again does no harm. When memory is short it does not run
+--         at all. At most 2,000 rows, and members of an index (`unpack` ends near 8,000).
 
 local call = redis.call
 
@@ -29,10 +32,6 @@ local function take(count)
   return unpack(ARGV, at - count, at - 1)
 end
 
-if ARGV[4] ~= '0' then call('HSET', KEYS[3], take(2 * tonumber(ARGV[4]))) end
-if ARGV[5] ~= '0' then call('HSET', KEYS[5], take(2 * tonumber(ARGV[5]))) end
-if ARGV[6] ~= '0' then call('HDEL', KEYS[5], take(tonumber(ARGV[6]))) end
-
 for index = 6, #KEYS do
   local removed, added = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
   at = at + 2
@@ -40,6 +39,9 @@ for index = 6, #KEYS do
   if added > 0 then call('ZADD', KEYS[index], take(2 * added)) end
 end
 
+if ARGV[5] ~= '0' then call('HSET', KEYS[5], take(2 * tonumber(ARGV[5]))) end
+if ARGV[6] ~= '0' then call('HDEL', KEYS[5], take(tonumber(ARGV[6]))) end
+if ARGV[4] ~= '0' then call('HSET', KEYS[3], take(2 * tonumber(ARGV[4]))) end
 call('SET', KEYS[4], ARGV[3])
 call('SET', KEYS[1], ARGV[2])
 return 1

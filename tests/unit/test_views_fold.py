@@ -1,0 +1,237 @@
+"""Whatever is in the log, in whatever pages it is folded, the views are the same bytes, and they agree
+with each other: rows, indexes, counts and totals (I1)."""
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.core.events import TAGS
+from penstock.core.lifecycle import STATES
+from penstock.core.log import Entry
+from penstock.core.positions import sortable
+from penstock.projections.views import (
+    MINUTE_MS,
+    MINUTES_KEPT,
+    Rows,
+    Views,
+    read,
+    read_minute,
+    read_row,
+    read_stats,
+)
+
+START_MS = 1_795_477_369_681
+
+BODIES: dict[str, list[bytes]] = {
+    "submitted": [
+        b'{"type":"mail.send","payload":{}}',
+        b'{"type":"mail.bulk","payload":[1],"delay":5}',
+        b'{"type":"mail.send","payload":"x","run_at":1795477399681}',
+        b'{"type":"mail.send","payload":{},"delay":1e300}',
+        b'{"payload":1}',
+    ],
+    "started": [
+        b'{"attempt":1,"worker":"w"}',
+        b'{"attempt":2,"worker":"w"}',
+        b"{",
+        b'{"attempt":"x","worker":1}',
+    ],
+    "progressed": [b'{"fraction":0.5}'],
+    "logged": [b'{"line":"hello"}'],
+    "attempt_failed": [
+        b'{"attempt":1,"error":"E","message":"m","delay":2.5,"ms":12.5}',
+        b'{"attempt":1,"error":"E","message":"m","delay":1e300}',
+    ],
+    "lease_expired": [b'{"worker":"w","crashes":1}'],
+    "released": [b'{"worker":"w","reason":"left"}'],
+    "completed": [b'{"ms":0.25}', b"{}", b'{"ms":700,"result":{"a":[1,2]}}', b"\xff\xfe"],
+    "failed": [
+        b'{"reason":"permanent","error":"E","message":"m","ms":3}',
+        b'{"reason":"crashed","error":"E","message":"m"}',
+    ],
+    "exploded": [b"{}"],
+}
+
+happenings = st.lists(
+    st.tuples(
+        st.sampled_from(["submitted", *BODIES]),
+        st.integers(0, 5),  # which job
+        st.integers(0, 4),  # which body
+        st.sampled_from([0, 0, 0, 1, 40, 9_000, MINUTE_MS, 50 * 60 * MINUTE_MS]),  # ms since the event before
+    ),
+    max_size=120,
+)
+
+
+def written(story: list[tuple[str, int, int, int]]) -> list[Entry]:
+    """Log entries: each names one of the last jobs submitted, most of what follows fits no state."""
+    entries: list[Entry] = []
+    jobs: list[bytes] = []
+    ms = START_MS
+    for number, (tag, which, body, later) in enumerate(story):
+        ms += later
+        position = b"%d-%d" % (ms, number)
+        job = b"" if tag == "submitted" else jobs[-1 - which % len(jobs)] if jobs else b"1-0"
+        if tag == "submitted":
+            jobs.append(position)
+        bodies = BODIES[tag]
+        entries.append((position, [b"event", tag.encode(), b"job", job, b"body", bodies[body % len(bodies)]]))
+    return entries
+
+
+class Memory:
+    """Redis as far as the views need it: takes `Changes` as apply.lua does."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, bytes] = {}
+        self.indexes: dict[tuple[str, str], set[str]] = {}
+        self.minutes: dict[int, bytes] = {}
+        self.stats = b""
+
+    def fold(self, entries: list[Entry], pages: list[int]) -> None:
+        """Fold all, in pages of the sizes given, then of one; the views are loaded anew for each."""
+        done = 0
+        position = "0-0"
+        while done < len(entries):
+            size = pages.pop(0) if pages else 1
+            events = [read(entry) for entry in entries[done : done + size]]
+            newest = max(self.minutes, default=None)
+            views = Views(
+                position,
+                read_stats(self.stats) if self.stats else None,
+                list(self.minutes),
+                None if newest is None else read_minute(self.minutes[newest]),
+            )
+            rows: Rows = {
+                event.job: read_row(self.rows[event.job]) if event.job in self.rows else None
+                for event, _ in events
+            }
+            self._apply(views.fold(events, rows))
+            position, done = views.position, done + size
+
+    def _apply(self, changes: Any) -> None:
+        for (state, type), move in changes.moves.items():
+            index = self.indexes.setdefault((state, type), set())
+            assert index.issuperset(move.removed)
+            index.difference_update(move.removed)
+            index.update(move.added[1::2])
+        self.minutes.update(zip(changes.minutes[::2], changes.minutes[1::2], strict=True))
+        for minute in changes.pruned:
+            del self.minutes[minute]
+        self.rows.update(zip(changes.rows[::2], changes.rows[1::2], strict=True))
+        self.stats = changes.stats
+
+    def bytes(self) -> tuple[Any, ...]:
+        full = {name: members for name, members in self.indexes.items() if members}
+        return self.rows, full, self.minutes, self.stats
+
+
+def fold(entries: list[Entry], pages: list[int]) -> Memory:
+    memory = Memory()
+    memory.fold(entries, pages)
+    return memory
+
+
+@settings(max_examples=200)
+@given(happenings, st.lists(st.integers(1, 30), max_size=20))
+def test_pages_of_any_size_give_the_same_bytes(
+    story: list[tuple[str, int, int, int]], pages: list[int]
+) -> None:
+    entries = written(story)
+    assert fold(entries, pages).bytes() == fold(entries, [len(entries)]).bytes()
+
+
+@settings(max_examples=200)
+@given(happenings.filter(bool))
+def test_rows_indexes_counts_and_totals_agree(story: list[tuple[str, int, int, int]]) -> None:
+    entries = written(story)
+    memory = fold(entries, [len(entries)])
+    rows = {job: read_row(row) for job, row in memory.rows.items()}
+    stats = read_stats(memory.stats)
+
+    by_state = Counter((row.state, row.type) for row in rows.values())
+    for state in STATES:
+        assert getattr(stats.counts(), state) == sum(1 for row in rows.values() if row.state == state)
+        for type, counts in stats.types.items():
+            assert getattr(counts, state) == by_state[state, type]
+            jobs = {sortable(job) for job, row in rows.items() if (row.state, row.type) == (state, type)}
+            assert memory.indexes.get((state, type), set()) == jobs
+
+    totals = stats.totals
+    assert totals.submitted == len(rows)
+    assert totals.misfits >= sum(row.misfits for row in rows.values())
+    assert sum(stats.reasons.values()) == totals.failed
+    uncounted = sum(1 for _, fields in entries if fields[1] in (b"progressed", b"logged"))
+    counted = sum(msgspec.structs.astuple(totals))
+    assert len(entries) - uncounted <= counted <= len(entries)
+
+
+@settings(max_examples=100)
+@given(happenings.filter(bool))
+def test_minutes_are_those_of_the_last_48_hours_of_the_log_and_add_up(
+    story: list[tuple[str, int, int, int]],
+) -> None:
+    entries = written(story)
+    memory = fold(entries, [len(entries)])
+    happened = [int(position.split(b"-")[0]) // MINUTE_MS for position, _ in entries]
+    kept = {minute for minute in happened if minute > happened[-1] - MINUTES_KEPT}
+    assert set(memory.minutes) == kept
+    if kept == set(happened):
+        sums = Counter[str]()
+        for raw in memory.minutes.values():
+            minute = read_minute(raw)
+            sums.update(msgspec.structs.asdict(minute.totals))
+            assert sum(minute.wait.values()) == minute.totals.started
+        assert sums == Counter(msgspec.structs.asdict(read_stats(memory.stats).totals))
+
+
+def entry(position: str, tag: bytes, job: str, body: bytes) -> Entry:
+    return position.encode(), [b"event", tag, b"job", job.encode(), b"body", body]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param((b"1000-7", [b"event"]), id="fields missing"),
+        pytest.param((b"1000-7", [b"event", b"\xff", b"job", b"1000-0", b"body", b"{}"]), id="tag no text"),
+        pytest.param((b"1000-7", [b"event", b"started", b"job", b"1000-0", b"body", b"nope"]), id="no JSON"),
+        pytest.param(
+            (b"1000-7", [b"event", b"started", b"job", b"1000-0", b"body", b"{}"]), id="no such body"
+        ),
+        pytest.param((b"1000-7", [b"event", b"shrunk", b"job", b"1000-0", b"body", b"{}"]), id="unknown tag"),
+        pytest.param(
+            (b"1000-7", [b"event", b"completed", b"job", b"1000-0", b"body", b'{"result":' + b"[" * 9999]),
+            id="nested without end",
+        ),
+        pytest.param(
+            (b"1000-7", [b"event", b"submitted", b"job", b"x", b"body", b'{"type":"a","payload":1}']),
+            id="a beginning that names another job",
+        ),
+    ],
+)
+def test_an_event_that_cannot_be_read_changes_no_state_and_is_counted(broken: Entry) -> None:
+    first = entry("1000-0", b"submitted", "", b'{"type":"mail.send","payload":{}}')
+    last = entry("1000-9", b"started", "1000-0", b'{"attempt":1,"worker":"w"}')
+    memory = fold([first, broken, last], [3])
+    row = read_row(memory.rows["1000-0"])
+    assert row.state == "active"
+    assert read_stats(memory.stats).totals.misfits == 1
+    of_the_job = broken[1][3:4] == [b"1000-0"]
+    assert row.misfits == int(of_the_job)
+    assert row.history.split() == (["0-7"] if of_the_job else []) + ["0-9"]
+
+
+def test_wait_counts_from_when_a_job_was_ready() -> None:
+    ten_s_late = entry("16000-0", b"started", "1000-0", b'{"attempt":1,"worker":"w"}')
+    memory = fold([entry("1000-0", b"submitted", "", b'{"type":"t","payload":1,"delay":5}'), ten_s_late], [2])
+    [(number, count)] = read_minute(memory.minutes[0]).wait.items()
+    assert count == 1
+    assert abs(2 ** ((number - 1) / 4 - 4) / 10_000 - 1) < 0.2
+
+
+def test_every_tag_has_a_body_here() -> None:
+    assert set(TAGS) <= set(BODIES)
