@@ -27,6 +27,7 @@ _SOCKET_TIMEOUT_S: Final = 10.0
 
 # What a caller may answer by trying again: the server is away, starting, or changing roles.
 LOST: Final = (RedisConnectionError, RedisTimeoutError, OSError)
+_PASSING: Final = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
 
 
 def connect(settings: Settings, *, max_connections: int = 64) -> Redis:
@@ -48,8 +49,12 @@ def connect(settings: Settings, *, max_connections: int = 64) -> Redis:
             max_connections=max_connections,
             **({} if url.startswith("unix:") else {"socket_keepalive": True}),
         )
-    except ValueError as error:
-        raise Misconfigured(f"PENSTOCK_REDIS_URL: {error}") from None
+    except ValueError:
+        # Its own words may quote a part of the address, and that may be a part of the password.
+        raise Misconfigured(
+            "PENSTOCK_REDIS_URL is no address like redis://user:password@host:6379/0, rediss://… or "
+            "unix:///path; special characters in a password are written %2F and so on"
+        ) from None
     pool = redis.connection_pool
     pool.connection_class = _quick(pool.connection_class)
     for command in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
@@ -109,4 +114,6 @@ def passing(error: RedisError | OSError) -> bool:
     """Whether the server may well answer the same call a moment later."""
     if isinstance(error, LOST):
         return True
-    return str(error).startswith(("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY "))
+    # Of the codes it knows redis-py makes classes, and takes them out of the text.
+    code = getattr(error, "status_code", None) or str(error).split(" ", maxsplit=1)[0]
+    return code in _PASSING

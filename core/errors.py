@@ -16,9 +16,12 @@
 Any other exception that leaves a handler is a failed attempt, retried by the job's backoff.
 """
 
+import math
 from typing import Final
 
 import msgspec
+
+MAX_RETRY_AFTER_S: Final = 366 * 24 * 3600.0
 
 
 class PenstockError(Exception):
@@ -96,8 +99,11 @@ class Permanent(HandlerError):
 
 
 class RetryLater(HandlerError):
-    """Try again after `after` seconds (a remote Retry-After), not by the job's backoff."""
+    """Try again after `after` seconds (a remote Retry-After), not by the job's backoff; at once if
+    that is past, within 366 days at most. Raises TypeError or ValueError for what is no time."""
 
     def __init__(self, message: str, after: float) -> None:
-        self.after: Final = after
+        if not math.isfinite(after):
+            raise ValueError(f"RetryLater: {after} is no time to wait")
+        self.after: Final = min(max(after, 0.0), MAX_RETRY_AFTER_S)
         super().__init__(message)
