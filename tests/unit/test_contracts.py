@@ -1,6 +1,5 @@
 """Declaring contracts: names, queues, default options, and a name that is taken."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -18,11 +17,10 @@ from penstock.core.errors import Misconfigured, UnknownType
 
 
 @pytest.fixture(autouse=True)
-def _registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty one for each test."""
     monkeypatch.setattr(contracts, "_by_type", {})
     monkeypatch.setattr(contracts, "_by_payload", {})
-    yield
 
 
 def struct(name: str = "Job", doc: str | None = None) -> type[msgspec.Struct]:

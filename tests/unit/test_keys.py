@@ -1,0 +1,79 @@
+"""All keys of a partition live in one slot, no two mean the same thing, and views are told apart."""
+
+import re
+from fnmatch import fnmatchcase
+
+import pytest
+from redis.crc import key_slot
+
+from penstock.core import keys as keys_module
+from penstock.core.keys import LANES, Keys, PartitionKeys
+
+
+def every_key(keys: PartitionKeys) -> dict[str, str]:
+    return {
+        "epoch": keys.epoch,
+        "log": keys.log,
+        **{f"lane:{name}": key for name, key in zip(LANES, keys.lanes, strict=True)},
+        "due": keys.due,
+        "workers": keys.workers,
+        "crashes": keys.crashes,
+        "once:k": keys.once("k"),
+        "sender:p": keys.sender("p"),
+        "view:checkpoint": keys.checkpoint,
+        "view:jobs": keys.jobs,
+        "view:in:waiting:a.b": keys.index("waiting", "a.b"),
+        "view:stats": keys.stats,
+        "view:minutes": keys.minutes,
+    }
+
+
+@pytest.mark.parametrize("queue", ["email", "a", "x-y_z", "0"])
+@pytest.mark.parametrize("number", [0, 7, 9_999])
+def test_all_keys_of_a_partition_share_a_slot(queue: str, number: int) -> None:
+    keys = PartitionKeys("penstock", queue, number)
+    assert len({key_slot(key.encode()) for key in every_key(keys).values()}) == 1
+
+
+def test_no_two_keys_are_the_same() -> None:
+    partitions = [
+        PartitionKeys(space, queue, number)
+        for space in ("a", "b")
+        for queue in ("email", "image")
+        for number in (0, 1)
+    ]
+    made = [key for keys in partitions for key in every_key(keys).values()]
+    assert len(set(made)) == len(made)
+
+
+def test_the_keys_are_those_of_the_description() -> None:
+    told = set(re.findall(r"penstock:\{email\.0\}:(\S+)", keys_module.__doc__ or ""))
+    made = {
+        "lane:<name>": LANES,
+        "once:<key>": ("k",),
+        "sender:<producer>": ("p",),
+        "view:in:<state>:<type>": ("waiting:a.b",),
+    }
+    spelt = {name for name in told if "<" not in name}
+    for name in told - spelt:
+        spelt |= {name[: name.index("<")] + value for value in made[name]}
+    assert spelt == set(every_key(PartitionKeys("penstock", "email")))
+
+
+def test_the_pattern_of_views_matches_views_only() -> None:
+    keys = PartitionKeys("penstock", "email")
+    for name, key in every_key(keys).items():
+        assert fnmatchcase(key, keys.views) == name.startswith("view:"), name
+    assert not fnmatchcase(PartitionKeys("penstock", "image").jobs, keys.views)
+
+
+def test_a_job_id_names_its_partition() -> None:
+    assert PartitionKeys("penstock", "email", 3).job_id("12-0") == "email.3.12-0"
+
+
+def test_keys_of_a_partition_are_made_once() -> None:
+    keys = Keys("penstock")
+    assert keys.partition("email") is keys.partition("email", 0)
+    assert keys.partition("email", 1) is not keys.partition("email")
+    assert (keys.queues, keys.rate("me")) == ("penstock:queues", "penstock:rate:me")
+    assert keys.partition("email").queues == keys.queues
