@@ -201,7 +201,7 @@ def test_an_old_tag_is_read_through_its_upcaster(monkeypatch: pytest.MonkeyPatch
         old = msgspec.json.decode(body)
         return msgspec.json.encode({"ms": old["seconds"] * 1000})
 
-    monkeypatch.setitem(events.UPCASTERS, "done", ("completed", seconds_to_ms))  # type: ignore[arg-type]
+    monkeypatch.setitem(events.UPCASTERS, "done", ("completed", seconds_to_ms))
     found = read_entry(b"7-2", [b"event", b"done", b"job", b"5-0", b"body", b'{"seconds":1.5}'])
     assert (found.tag, decode(found)) == ("completed", Completed(ms=1500.0))
 
