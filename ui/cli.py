@@ -162,11 +162,8 @@ def queues(url: ApiUrl = "", as_json: JsonOutput = False) -> None:
     if as_json:
         print_json(found)
         return
-    states = ("waiting", "delayed", "active", "completed", "failed", "cancelled")
-    print_table(
-        ("queue", *states),
-        [[queue["name"], *(queue["counts"].get(state, 0) for state in states)] for queue in found],
-    )
+    states = tuple(found[0]["counts"]) if found else ()
+    print_table(("queue", *states), [[queue["queue"], *queue["counts"].values()] for queue in found])
 
 
 @app.command()

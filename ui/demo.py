@@ -97,14 +97,13 @@ class Demo:
 
     async def _upload(self, path: Path) -> dict[str, Any]:
         content = await asyncio.to_thread(path.read_bytes)
-        return checked(
-            await self._client.post(
-                "/artifacts",
-                params={"filename": path.name},
-                content=content,
-                headers={"Content-Type": "image/jpeg"},
-            )
+        answer = await self._client.post(
+            "/artifacts",
+            params={"filename": path.name},
+            content=content,
+            headers={"Content-Type": "image/jpeg"},
         )
+        return dict(checked(answer))
 
     async def _mail(self, image: Job) -> Job:
         small = image["result"]["images"][0]
@@ -122,7 +121,8 @@ class Demo:
     async def _do(self, type: str, payload: dict[str, Any]) -> Job:
         """Submit a job and watch it to its end."""
         queue = type.split(".", maxsplit=1)[0]
-        job = checked(await self._client.post(f"/jobs/{queue}", json={"type": type, "payload": payload}))
+        answer = await self._client.post(f"/jobs/{queue}", json={"type": type, "payload": payload})
+        job: Job = checked(answer)
         bar = self._bars.add_task("", type=type, note="", total=1.0) if self._bars else None
         told = ""
         deadline = time.monotonic() + PATIENCE_S
@@ -180,7 +180,8 @@ class Demo:
         self._say(f"\n  {job['type']} {job['id']}")
         for event in events:
             after = (datetime.fromisoformat(event["at"]) - began).total_seconds() * 1000
-            self._say(f"    {event['at']}  {f'+{after:.0f} ms':>10}  {event['event']}")
+            words = f"{event['event']} {(event['data'] or {}).get('message', '')}".strip()
+            self._say(f"    {event['at']}  {f'+{after:.0f} ms':>10}  {words}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)

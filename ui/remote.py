@@ -49,11 +49,12 @@ class Api:
         """Submit a job; options that are None are left to the contract."""
         given = {name: value for name, value in options.items() if value is not None}
         path = f"/jobs/{queue or queue_of(type)}"
-        return self._ask("POST", path, {"type": type, "payload": payload, **given})
+        return dict(self._ask("POST", path, {"type": type, "payload": payload, **given}))
 
     def job(self, job_id: str, wait: float = 0) -> dict[str, Any]:
         """A job, after its end or `wait` seconds."""
-        return self._ask("GET", f"{_path(job_id)}?wait={wait:g}" if wait else _path(job_id), patience=wait)
+        query = f"?wait={wait:g}" if wait else ""
+        return dict(self._ask("GET", f"{_path(job_id)}{query}", patience=wait))
 
     def events(self, job_id: str) -> list[dict[str, Any]]:
         """All events of a job."""
@@ -61,10 +62,9 @@ class Api:
 
     def queues(self) -> list[dict[str, Any]]:
         """All queues with their figures."""
-        answer: Any = self._ask("GET", "/queues")
-        return list(answer["queues"] if isinstance(answer, dict) else answer)
+        return list(self._ask("GET", "/queues"))
 
-    def _ask(self, method: str, path: str, body: Any = None, *, patience: float = 0) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, body: Any = None, *, patience: float = 0) -> Any:
         try:
             answer = self._client.request(method, path, json=body, timeout=PATIENCE_S + patience)
         except httpx.HTTPError as error:
@@ -75,7 +75,7 @@ class Api:
         return checked(answer)
 
 
-def checked(answer: httpx.Response) -> dict[str, Any]:
+def checked(answer: httpx.Response) -> Any:
     """The answer's JSON; a problem is raised as the error it stands for."""
     try:
         content = msgspec.json.decode(answer.content)
@@ -83,8 +83,7 @@ def checked(answer: httpx.Response) -> dict[str, Any]:
         content = {}
     if not answer.is_success:
         raise _error(answer.status_code, content if isinstance(content, dict) else {}, answer.headers)
-    decoded: dict[str, Any] = content
-    return decoded
+    return content
 
 
 def queue_of(type: str) -> str:
@@ -108,7 +107,7 @@ def _error(status: int, problem: Mapping[str, Any], headers: httpx.Headers) -> P
             return NotFound(detail)
         case 429 | 503:
             return Unavailable(detail, _seconds(headers.get("Retry-After", "")))
-        case _ if problem.get("errors"):
+        case _ if problem.get("errors") and "known" not in problem:  # with those, the detail says it all
             return InvalidJob(msgspec.convert(problem["errors"], list[FieldProblem]))
         case _ if status < 500:
             return Refused(detail)

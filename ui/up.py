@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import httpx
-from penstock.ui.jobs import load_jobs
 
 from penstock.core.contracts import contracts
 from penstock.core.errors import Misconfigured, PenstockError
@@ -25,6 +24,7 @@ from penstock.ui.child import Spec
 from penstock.ui.console import Lines
 from penstock.ui.demo import run_demo
 from penstock.ui.embedded import folder_free, server_answers, with_server
+from penstock.ui.jobs import load_jobs
 from penstock.ui.lifeline import StopSignals
 from penstock.ui.mailcatcher import LOOPBACK
 from penstock.ui.processes import OWN_QUEUES
@@ -128,7 +128,12 @@ def _workers(settings: Settings) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    return {**os.environ, "PENSTOCK_REDIS_URL": with_server(settings).redis_url.reveal()}
+    """What children read their settings from: ours, and what was given as options or chosen here."""
+    chosen = {
+        "PENSTOCK_REDIS_URL": with_server(settings).redis_url.reveal(),
+        "PENSTOCK_JOBS": ",".join(settings.jobs),
+    }
+    return {**os.environ, **chosen}
 
 
 @contextmanager

@@ -108,6 +108,32 @@ def test_one_command_shows_it_all_and_ends_in_order(up: Up, penstock: Callable[.
     assert [event["event"] for event in json.loads(asked.output)][-1] == "completed"
 
 
+def test_commands_ask_the_running_api(up: Up, penstock: Callable[..., Command]) -> None:
+    up.start("--no-demo")
+
+    def ask(*words: str) -> Command:
+        command = penstock(*words, **up.environ)
+        command.wait()
+        return command
+
+    submitted = ask("submit", "ai.language", json.dumps(SENTENCE), "--wait", "20", "--tag", "a", "--json")
+    job = json.loads(submitted.output)
+    assert (job["state"], job["result"]["language"], job["tags"]) == ("completed", "en", ["a"])
+    shown = ask("job", job["id"], "--wait", "20")
+    assert re.search(r"^state +completed$", shown.output, re.MULTILINE)
+    wait_until(
+        lambda: re.search(r"^ai +0 +0 +0 +1 +0$", ask("queues").output, re.MULTILINE), 20, "it is counted"
+    )
+
+    wrong = ask("submit", "ai.language", '{"txt": "x"}')
+    assert wrong.process.returncode == 2
+    assert "payload.text:" in wrong.output
+    unknown = ask("submit", "ai.lnguage", "{}")
+    assert unknown.process.returncode == 2
+    assert "ai.language" in unknown.output
+    assert ask("job", "ai.0.1-0").process.returncode == 1
+
+
 def test_whoever_is_killed_comes_back_and_work_goes_on(up: Up) -> None:
     up.start("--no-demo")
     assert up.run("ai.language", SENTENCE)["state"] == "completed"
