@@ -62,7 +62,7 @@ class Api:
 
     def queues(self) -> list[dict[str, Any]]:
         """All queues with their figures."""
-        return list(self._ask("GET", "/queues"))
+        return list(self._ask("GET", "/queues")["queues"])
 
     def _ask(self, method: str, path: str, body: Any = None, *, patience: float = 0) -> Any:
         try:
