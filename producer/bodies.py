@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from litestar import Request
+from litestar.exceptions import InternalServerException
 
 from penstock.core.errors import TooLarge
 from penstock.producer.refusals import TooSlow, UnsupportedMedia
@@ -53,12 +54,14 @@ async def _next(stream: AsyncIterator[bytes], what: str) -> bytes:
             return await anext(stream, b"")
     except TimeoutError:
         raise TooSlow(f"nothing of the {what} came for {PAUSE_S:g} s") from None
+    except InternalServerException:  # Litestar's word for a client that went away
+        raise TooSlow(f"the {what} ends in the middle") from None
 
 
 async def _linger(stream: AsyncIterator[bytes]) -> None:
     """Let the rest come in and drop it, for a while: a client that still sends when the connection
     is closed gets a reset, and never reads why."""
-    with suppress(TimeoutError):
+    with suppress(TimeoutError, InternalServerException):
         async with asyncio.timeout(LINGER_S):
             async for _ in stream:
                 pass

@@ -36,14 +36,14 @@ async def running_api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """Serve the API as `penstock api` does; answers a client of it."""
     stop = asyncio.Event()
     serving = asyncio.create_task(serve_api(settings, stop=stop))
-    base = f"http://127.0.0.1:{settings.api_port}"
-    async with httpx.AsyncClient(
-        base_url=base, timeout=20, limits=httpx.Limits(max_connections=600)
-    ) as client:
-        await _until_it_serves(client, serving)
-        yield client
-    stop.set()
-    await asyncio.wait_for(serving, START_S)
+    base, limits = f"http://127.0.0.1:{settings.api_port}", httpx.Limits(max_connections=600)
+    try:
+        async with httpx.AsyncClient(base_url=base, timeout=20, limits=limits) as client:
+            await _until_it_serves(client, serving)
+            yield client
+    finally:
+        stop.set()
+        await asyncio.wait_for(serving, START_S)
 
 
 async def _until_it_serves(client: httpx.AsyncClient, serving: "asyncio.Task[None]") -> None:

@@ -89,9 +89,10 @@ async def serve_api(settings: Settings, *, stop: asyncio.Event | None = None) ->
 
     keys = "with API keys" if settings.api_keys else "for this machine alone, without API keys"
     _log.info("API on http://%s:%d, %s, docs at /docs", settings.host, settings.api_port, keys)
-    async with asyncio.TaskGroup() as tasks:
-        leaver = tasks.create_task(leave())
+    leaver = asyncio.create_task(leave())
+    try:
         await serve(app, settings, leaving)
+    finally:
         leaver.cancel()
 
 
