@@ -15,9 +15,9 @@ from rich.console import Console
 from bench.arena import ProgramFailed, arena
 from bench.long import rebuilt, steady
 from bench.measures import MEASURES, Group, Measure, Sizes
-from bench.peers.install import PeerMissing
+from bench.peers.install import PeerMissing, pins
 from bench.report import Report, environment, show
-from bench.server import AOFS, Aof, fresh_server
+from bench.server import AOFS, Aof, ServerMissing, fresh_server
 from bench.systems import System, own_systems, peer_systems
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -58,20 +58,27 @@ def bench(
     measures = [measure for measure in MEASURES if measure.group in _groups(only)]
     modes: tuple[Aof, ...] = tuple(mode for mode in AOFS if aof.value in {mode, "both"})
     sizes = Sizes(jobs=jobs, warm=max(jobs // 10, 1))
+    failure = None
     try:
         systems = own_systems() + (peer_systems() if peers else [])
-        report = _measured(console, systems, measures, sizes, server.value, modes, runs)
+        report = Report(environment(_version(server.value)), {"runs": runs, **msgspec.to_builtins(sizes)})
+        report.options["peers"] = pins() if peers else {}
+    except (PeerMissing, ServerMissing) as error:
+        raise SystemExit(f"cannot begin: {error}") from None
+    try:
+        _measure(report, console, systems, measures, sizes, server.value, modes)
         if long:
             for take in (steady, rebuilt):
                 with arena(systems[0], server.value, modes[0]) as place:
                     report.add(modes[0], systems[0].name, take(place))
-    except (ProgramFailed, PeerMissing) as error:
-        console.print(f"[bold red]stopped:[/] {error}", highlight=False)
-        raise typer.Exit(1) from None
+    except ProgramFailed as error:  # what was measured before it is worth keeping
+        failure = error
     report.conclude()
     report.write(json)
     show(report, console)
     console.print(f"written to {json}", highlight=False)
+    if failure:
+        raise SystemExit(f"stopped before the end: {failure}")
 
 
 def _groups(only: str) -> set[str]:
@@ -82,17 +89,16 @@ def _groups(only: str) -> set[str]:
     return chosen
 
 
-def _measured(
+def _measure(
+    report: Report,
     console: Console,
     systems: list[System],
     measures: list[Measure],
     sizes: Sizes,
     kind: str,
     modes: tuple[Aof, ...],
-    runs: int,
-) -> Report:
-    options = {"runs": runs, **msgspec.to_builtins(sizes)}
-    report = Report(environment(_version(kind)), options)
+) -> None:
+    runs = report.options["runs"]
     for aof in modes:
         for run in range(runs):
             for measure in measures:
@@ -102,7 +108,6 @@ def _measured(
                     with arena(system, kind, aof) as place:
                         report.add(aof, system.name, measure.take(place, sizes))
             console.print(f"AOF {aof}: run {run + 1} of {runs} done", highlight=False)
-    return report
 
 
 def _version(kind: str) -> str:

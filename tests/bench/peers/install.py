@@ -3,6 +3,8 @@
 BullMQ by npm (Node 20 or newer) from its lock, the Python ones into a venv from theirs.
 """
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -43,6 +45,16 @@ def python_peers() -> tuple[str, ...]:
         _run(str(python), *install, str(HERE / "requirements.txt"))
         shutil.copy(HERE / "requirements.txt", folder / "installed")
     return (str(python),)
+
+
+def pins() -> dict[str, str]:
+    """Peer → the version measured."""
+    package = json.loads((HERE / "bullmq" / "package.json").read_text())
+    wanted = (HERE / "requirements.in").read_text()
+    return {
+        "bullmq": package["dependencies"]["bullmq"],
+        **dict(re.findall(r"^([\w-]+)==(\S+)", wanted, re.MULTILINE)),
+    }
 
 
 def _changed(stamp: Path, source: Path) -> bool:
