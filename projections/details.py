@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import msgspec
 
 from penstock.core.contracts import Priority
 from penstock.core.events import AttemptFailed, Completed, Event, Failed, Progressed, Started, Submitted
 from penstock.core.keys import PartitionKeys
-from penstock.core.lifecycle import Job, State, fold
+from penstock.core.lifecycle import TRANSITIONS, Job, State, fold
 from penstock.core.positions import milliseconds, undelta
 from penstock.projections.views import Read, legible
 
@@ -147,21 +147,32 @@ def detail(keys: PartitionKeys, job: Job, events: Sequence[Event]) -> JobDetail:
         ready_at=instant(job.ready or submitted),
         misfits=job.misfits,
     )
+    complete = len(events) == 1 + len(job.history.split())
     row = fold(None, *first)
+    if others and not complete:
+        row = _resumed(job, others[0][0])
     for event, body in others:
         before, row = row, fold(row, event, body)
         if before is not None and row is not None and row.misfits == before.misfits:
-            _tell(told, (event, body), before.ready or submitted)
+            _tell(told, (event, body), before.ready or (submitted if complete else None))
     return told
 
 
-def _tell(told: JobDetail, read: Read, ready: int) -> None:
-    """Go on with the story by an event that fits; the job was ready at `ready` (ms)."""
+def _resumed(job: Job, event: Event) -> Job:
+    """The job before `event`, as far as one can tell without what came earlier: in a state in which
+    that event may happen."""
+    state = next((state for state, tag in TRANSITIONS if tag == event.tag), job.state)
+    return Job(cast(State, state), job.type)
+
+
+def _tell(told: JobDetail, read: Read, ready: int | None) -> None:
+    """Go on with the story by an event that fits; the job was ready at `ready` (ms), if that is known."""
     event, body = read
     now = milliseconds(event.position)
     match body:
         case Started():
-            told.started_at, told.wait_ms = instant(now), max(0, now - ready)
+            told.started_at = instant(now)
+            told.wait_ms = None if ready is None else max(0, now - ready)
             told.run_ms = told.progress = None
         case Progressed():
             told.progress = Progress(body.fraction, body.message, body.data)
