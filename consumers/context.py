@@ -1,5 +1,6 @@
 """What a handler may ask of its worker, beside its payload: who am I, report, store, submit."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -21,10 +22,11 @@ class Submitter(Protocol):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Something a running handler says: progress (the latest one counts) or a log line."""
+    """Something a running handler says: `progressed` (the latest one counts) or `logged`, and the
+    event's body as JSON."""
 
-    kind: str
-    body: dict[str, Any]
+    tag: str
+    body: bytes
 
 
 class Context:
@@ -60,17 +62,23 @@ class Context:
     def progress(self, fraction: float, message: str = "", data: Any = None) -> None:
         """Say how far the work is (0 to 1). Coalesced: what comes too fast is folded into the
         latest, so a handler may call this as often as it likes."""
+        if math.isnan(fraction):
+            raise ValueError("progress: the fraction is not a number")
         body: dict[str, Any] = {"fraction": min(max(fraction, 0.0), 1.0)}
         if message:
             body["message"] = message[:MAX_MESSAGE_CHARS]
         if data is not None:
             body["data"] = data
-        self.report(Report("progressed", body))
+        self._say("progressed", body)
 
     def log(self, line: str) -> None:
         """Keep a line with the job, for people. The first 200 lines of an attempt are kept."""
         self._lines += 1
         if self._lines < MAX_LOG_LINES:
-            self.report(Report("logged", {"line": line[:MAX_LOG_LINE_CHARS]}))
+            self._say("logged", {"line": line[:MAX_LOG_LINE_CHARS]})
         elif self._lines == MAX_LOG_LINES:
-            self.report(Report("logged", {"line": f"({MAX_LOG_LINES} lines: no more are kept)"}))
+            self._say("logged", {"line": f"({MAX_LOG_LINES} lines: no more are kept)"})
+
+    def _say(self, tag: str, body: dict[str, Any]) -> None:
+        # Encoded here: what cannot be said is the handler's own error, raised where it says it.
+        self.report(Report(tag, msgspec.json.encode(body)))

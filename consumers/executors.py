@@ -125,10 +125,10 @@ class _Processes:
 
     def _listen(self) -> None:
         while (message := self._reports.get()) is not None:
-            job_id, kind, body = message
+            job_id, tag, body = message
             context = self._contexts.get(job_id)
             if context is not None:
-                context.report(Report(kind, body))
+                context.report(Report(tag, body))
 
 
 # In the child: where reports go.
@@ -155,7 +155,7 @@ def _run_here(module: str, type: str, payload: bytes, who: tuple[str, int, int])
         attempts=attempts,
         artifacts=open_artifacts(read_settings()),
         jobs=None,
-        report=lambda report: _outbound.put((job_id, report.kind, report.body)),
+        report=lambda report: _outbound.put((job_id, report.tag, report.body)),
     )
     try:
         result = handler.run(msgspec.json.decode(payload, type=handler.contract.payload), context)

@@ -7,7 +7,7 @@ about 500 notes in ten minutes, 1,200 in an hour, 6,000 in a day.
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -23,8 +23,8 @@ class _Voice(msgspec.Struct):
     """What one running attempt has said and not yet got out."""
 
     delivery: Delivery
-    progress: dict[str, Any] | None = None
-    lines: list[dict[str, Any]] = []
+    progress: bytes | None = None
+    lines: list[bytes] = []
     notes: int = 0
     next_at: float = 0
 
@@ -51,7 +51,7 @@ class Outbox:
         voice = self._voices.get(key)
         if voice is None:
             voice = self._voices[key] = _Voice(delivery)
-        if report.kind == "progressed":
+        if report.tag == "progressed":
             voice.progress = report.body
         else:
             voice.lines.append(report.body)
@@ -97,6 +97,6 @@ def _notes(voice: _Voice) -> list[Note]:
     delivery = voice.delivery
     return [
         Note(delivery.lane, delivery.entry, delivery.job, tag, body)
-        for tag, body in ((tag, msgspec.json.encode(body)) for tag, body in said)
+        for tag, body in said
         if len(body) <= MAX_NOTE_BYTES
     ]

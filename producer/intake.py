@@ -4,7 +4,7 @@ JobRequest ── prepare ──► Submission (for the script)
                  └──────► InvalidJob: every wrong field with its path; nothing was written
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, Final
 
@@ -27,6 +27,7 @@ from penstock.core.validation import every_problem
 
 MAX_TAGS: Final = 20
 MAX_KEY_CHARS: Final = 255
+LATEST_MS: Final = 2**43
 
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
@@ -41,7 +42,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     priority: Priority | None = None
     delay: Annotated[float, msgspec.Meta(ge=0, le=MAX_DELAY_S)] | None = None
     run_at: (
-        Annotated[datetime, msgspec.Meta(tz=True)] | Annotated[int, msgspec.Meta(ge=0, le=2**43)] | None
+        Annotated[datetime, msgspec.Meta(tz=True)] | Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)] | None
     ) = None
     attempts: Annotated[int, msgspec.Meta(ge=1, le=MAX_ATTEMPTS)] | None = None
     backoff: Backoff | None = None
@@ -103,10 +104,16 @@ def _problems(queue: str, contract: Contract, request: JobRequest, max_payload: 
         )
     if request.delay is not None and request.run_at is not None:
         problems.append(FieldProblem("delay", "give delay or run_at, not both"))
+    if request.run_at is not None and not 0 <= _unix_ms(request.run_at) <= LATEST_MS:
+        problems.append(FieldProblem("run_at", "is before 1970 or after 2248"))
     try:
         _decoder(contract.payload).decode(request.payload)
     except msgspec.DecodeError:
         problems += every_problem(contract.payload, bytes(request.payload))
+    except UnicodeDecodeError:
+        problems.append(FieldProblem("payload", "is not UTF-8"))
+    except RecursionError:
+        problems.append(FieldProblem("payload", "is nested too deep"))
     return problems
 
 
@@ -136,6 +143,4 @@ def _say(told: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _unix_ms(moment: datetime | int) -> int:
-    if isinstance(moment, int):
-        return moment
-    return int(moment.astimezone(UTC).timestamp() * 1000)
+    return moment if isinstance(moment, int) else int(moment.timestamp() * 1000)
