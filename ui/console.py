@@ -51,8 +51,8 @@ class Lines:
 
     def line(self, name: str, text: str) -> None:
         """Print one line of the process `name`."""
-        prefix = Text(f"{name:<{self._width}} | ", style=self._colours.get(name, "bold"))
-        self.console.print(prefix + Text.from_ansi(text))
+        prefix = (f"{name:<{self._width}} | ", self._colours.get(name, "bold"))
+        self.console.print(Text.assemble(prefix, Text.from_ansi(text)))
 
     def say(self, text: str) -> None:
         """Print a line of our own."""

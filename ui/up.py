@@ -107,7 +107,7 @@ async def _life(supervisor: Supervisor, settings: Settings, lines: Lines, *, dem
 
 
 def _addresses(settings: Settings) -> list[str]:
-    found = [f"  API          {api_url(settings)}   description: {api_url(settings)}/docs"]
+    found = [f"  API          {api_url(settings)}   docs: {api_url(settings)}/docs"]
     if not settings.smtp_host:
         page = f"http://{LOOPBACK}:{settings.mail_web_port}"
         found.append(f"  caught mail  {page}   SMTP: {LOOPBACK}:{settings.mail_port}")
