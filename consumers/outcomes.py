@@ -35,11 +35,15 @@ class Failure(msgspec.Struct, frozen=True):
 
 def failure(error: BaseException, *, permanent: bool = False) -> Failure:
     """An exception as values, cut to their bounds."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(it cannot say what is wrong: its __str__ fails)"
     lines = "".join(traceback.format_exception(error))
     return Failure(
         error=type(error).__name__,
-        message=str(error)[:MAX_MESSAGE_CHARS],
-        traceback=lines[-MAX_TRACEBACK_CHARS:],
+        message=_text(message[:MAX_MESSAGE_CHARS]),
+        traceback=_text(lines[-MAX_TRACEBACK_CHARS:]),
         permanent=permanent or isinstance(error, Permanent),
         after=error.after if isinstance(error, RetryLater) else None,
     )
@@ -88,3 +92,8 @@ def released(delivery: Delivery, worker: str, reason: str, *, delay_s: float = 0
 
 def _finished(outcome: Any, delivery: Delivery, body: bytes, delay_ms: int = 0) -> Finished:
     return Finished(outcome, delivery.lane, delivery.entry, delivery.attempt, delivery.job, body, delay_ms)
+
+
+def _text(words: str) -> str:
+    """Without the halves of characters that JSON cannot hold (file names have them)."""
+    return words.encode("utf-8", "replace").decode()
