@@ -1,0 +1,70 @@
+"""What commands and logs print in a pipe: aligned, plain, and JSON that a program can read."""
+
+import json
+import logging
+import sys
+
+import pytest
+from rich.console import Console
+
+from penstock.core.settings import Settings
+from penstock.ui.console import Lines
+from penstock.ui.logs import configure_logging
+from penstock.ui.output import print_facts, print_json, print_table
+
+
+def test_a_table_in_a_pipe_is_aligned_and_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("queue", "waiting", "note"), [["email", 12, None], ["ai", 3, {"a": [1]}]])
+    assert capsys.readouterr().out.splitlines() == [
+        "queue  waiting  note",
+        "email  12",
+        'ai     3        {"a":[1]}',
+    ]
+
+
+def test_a_table_without_rows_has_its_head(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("queue", "waiting"), [])
+    assert capsys.readouterr().out == "queue  waiting\n"
+
+
+def test_facts_leave_out_what_is_empty_and_keep_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts([("id", "ai.0.1-0"), ("error", None), ("tags", []), ("run_ms", 1234.5), ("misfits", 0)])
+    assert capsys.readouterr().out.splitlines() == ["id       ai.0.1-0", "run_ms   1,234.5", "misfits  0"]
+
+
+def test_json_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": [1, {"b": "ü"}]})
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert json.loads(out) == {"a": [1, {"b": "ü"}]}
+
+
+def test_json_log_lines_carry_the_exception(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(log_format="json"))
+    try:
+        raise ValueError("no")
+    except ValueError:
+        logging.getLogger("penstock.test").exception("failed: %s", "x")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["level"], line["logger"], line["message"]) == ("error", "penstock.test", "failed: x")
+    assert line["at"].endswith("Z")
+    assert "ValueError: no" in line["exception"]
+
+
+def test_text_log_lines_name_the_level_only_where_it_says_something(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging(Settings())
+    logging.getLogger("penstock.test").info("ready")
+    logging.getLogger("penstock.test").warning("slow")
+    assert capsys.readouterr().err == "ready\nwarning: slow\n"
+
+
+def test_lines_of_processes_carry_no_control_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(["api"], Console(file=sys.stdout, force_terminal=True, soft_wrap=True, highlight=False))
+    lines.line("api", "\x1b]0;a title\x07clear \x1b[2J\x1b[31mred [bold]markup[/bold]")
+    out = capsys.readouterr().out
+    assert "\x1b]" not in out
+    assert "\x1b[2J" not in out
+    assert "\x07" not in out
+    assert "[bold]markup[/bold]" in out
