@@ -11,7 +11,8 @@
 --         the position is the first job's
 -- Promise event and lane entry have one id and are written together. The batch number makes the
 --         call idempotent: a producer that lost the answer sends the same batch again and gets
---         the same answer, and nothing is written twice.
+--         the same answer, and nothing is written twice. Batch numbers rise: a copy of an older
+--         batch, late from a connection that broke, is refused.
 
 if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('NOTOPEN partition') end
 
@@ -20,6 +21,7 @@ local log, due, sender = KEYS[2], KEYS[7], KEYS[8]
 
 local last = redis.call('HMGET', sender, 'batch', 'answer')
 if last[1] == batch then return cjson.decode(last[2]) end
+if last[1] and tonumber(last[1]) > tonumber(batch) then return redis.error_reply('OLDBATCH answered long ago') end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
