@@ -32,9 +32,11 @@ def api_settings(server: RealServer, namespace: str, folder: Path, **others: Any
 
 
 @asynccontextmanager
-async def running_api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve the API as `penstock api` does; answers a client of it."""
-    stop = asyncio.Event()
+async def running_api(
+    settings: Settings, stop: asyncio.Event | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve the API as `penstock api` does, until `stop` or the end; answers a client of it."""
+    stop = stop or asyncio.Event()
     serving = asyncio.create_task(serve_api(settings, stop=stop))
     base, limits = f"http://127.0.0.1:{settings.api_port}", httpx.Limits(max_connections=600)
     try:

@@ -52,6 +52,7 @@ def describe(readers: Sequence[ControllerRouterHandler], settings: Settings) -> 
     paths.update(_health())
     schemas.update(_schemas(known))
     document["openapi"] = "3.1.0"
+    document["tags"] = [{"name": name} for name in ("submission", "jobs", "queues", "artifacts", "health")]
     document["components"]["responses"] = {str(status): _problem(status) for status in _WHY}
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
@@ -70,6 +71,7 @@ def _of_readers(readers: Sequence[ControllerRouterHandler]) -> Json:
             title="Penstock",
             version=version("penstock"),
             description="An event-sourced job queue on Redis Streams. Times are ISO 8601 in UTC.",
+            use_handler_docstrings=True,
         ),
     )
     document: Json = app.openapi_schema.to_schema()

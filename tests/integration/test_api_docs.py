@@ -73,6 +73,8 @@ async def test_every_route_is_described_and_no_other(document: dict[str, Any], s
     }
     unlisted = {("/", "GET"), ("/docs", "GET"), ("/docs/{name}", "GET"), ("/openapi.json", "GET")}
     assert described == served - unlisted
+    for operations in document["paths"].values():
+        assert all(operation["summary"] and operation["operationId"] for operation in operations.values())
 
 
 async def test_every_contract_can_be_submitted_by_its_description(document: dict[str, Any]) -> None:

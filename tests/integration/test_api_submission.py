@@ -318,3 +318,19 @@ async def test_a_server_that_may_evict_is_not_ready(own_server: RealServer, tmp_
         answer = await api.get("/health/ready")
         assert problems(answer, 503) == {}
         assert "noeviction" in answer.json()["detail"]
+
+
+async def test_who_waits_for_an_end_is_answered_when_the_server_leaves(
+    settings: Settings, client: Redis
+) -> None:
+    stop = asyncio.Event()
+    async with running_api(settings, stop) as api:
+        job = (await api.post("/jobs/ai", json=JOB)).headers["location"]
+        before = (await client.info("clients"))["blocked_clients"]
+        waiting = asyncio.create_task(api.get(f"{job}?wait=60"))
+        deadline = time.monotonic() + 10
+        while (await client.info("clients"))["blocked_clients"] == before:  # it reads the log
+            assert time.monotonic() < deadline
+        stop.set()
+        answer = await asyncio.wait_for(waiting, 10)
+        assert (answer.status_code, answer.json()["state"]) == (200, "waiting")
