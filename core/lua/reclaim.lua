@@ -19,10 +19,11 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local seen = redis.call('ZSCORE', workers, silent)
 if seen and now - tonumber(seen) < tonumber(ARGV[4]) then return { 0, 0, 0 } end
 
-local again, dead = 0, 0
+local again, dead, looked = 0, 0, 0
 for number = 1, 4 do
   local lane = KEYS[2 + number]
   for _, row in ipairs(redis.call('XPENDING', lane, group, '-', '+', page, silent)) do
+    looked = looked + 1
     local entry, member = row[1], number .. ':' .. row[1]
     local found = redis.call('XRANGE', lane, entry, entry)[1]
     local job = found and found[2][2] ~= '' and found[2][2] or entry
@@ -46,7 +47,7 @@ for number = 1, 4 do
       again = again + 1
     end
   end
-  if again + dead >= page then return { again, dead, 1 } end
+  if looked >= page then return { again, dead, 1 } end
 end
 
 for number = 1, 4 do redis.call('XGROUP', 'DELCONSUMER', KEYS[2 + number], group, silent) end
