@@ -7,6 +7,7 @@ attachments are only ever downloaded. Requests that name another host are refuse
 
 import asyncio
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -158,9 +159,13 @@ def create_mail_app(mailbox: Mailbox, port: int) -> Litestar:
     )
 
 
+@cache
+def _templates() -> Environment:
+    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
+
+
 def _page(template: str, **values: Any) -> Response[str]:
-    templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
-    text = templates.get_template(template).render(**values)
+    text = _templates().get_template(template).render(**values)
     return Response(text, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
 
 

@@ -24,9 +24,14 @@ PATIENCE_S: Final = 30.0
 ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound)
 
 
+def reachable_host(settings: Settings) -> str:
+    """The host by which this machine reaches the API."""
+    return "127.0.0.1" if settings.host in ANY_ADDRESS else settings.host
+
+
 def api_url(settings: Settings) -> str:
     """Where this machine reaches the API."""
-    host = "127.0.0.1" if settings.host in ANY_ADDRESS else settings.host
+    host = reachable_host(settings)
     return f"http://[{host}]:{settings.api_port}" if ":" in host else f"http://{host}:{settings.api_port}"
 
 

@@ -28,7 +28,7 @@ from penstock.ui.jobs import load_jobs
 from penstock.ui.lifeline import StopSignals
 from penstock.ui.mailcatcher import LOOPBACK
 from penstock.ui.processes import OWN_QUEUES
-from penstock.ui.remote import api_url
+from penstock.ui.remote import api_url, reachable_host
 from penstock.ui.supervisor import Supervisor
 
 SERVER, MAIL, PROJECTOR, WORKER, API = range(5)  # stages: stopped from the last to the first
@@ -195,7 +195,11 @@ def _server_ready(settings: Settings) -> Callable[[], Awaitable[bool]]:
 
 
 def _healthy(settings: Settings) -> Callable[[], Awaitable[bool]]:
+    listens = _listens(reachable_host(settings), settings.api_port)
+
     async def asked() -> bool:
+        if not await listens():  # much cheaper than an HTTP client, while the API still starts
+            return False
         try:
             async with httpx.AsyncClient(trust_env=False) as client:
                 answer = await client.get(f"{api_url(settings)}/health/ready", timeout=5.0)

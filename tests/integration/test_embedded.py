@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from penstock.core.errors import Misconfigured
 from penstock.core.settings import Settings
 from penstock.ui import embedded
 from penstock.ui.embedded import Engine, choose_engine, socket_path
-from servers import wait_until
+from servers import binary, wait_until
 
 Start = Callable[..., Command]
 
@@ -28,10 +27,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     folder = tmp_path / "bin"
     folder.mkdir()
     if request.param == "redis":
-        found = shutil.which("redis-server")
-        if found is None:
-            pytest.skip("no redis-server on PATH")
-        (folder / "redis-server").symlink_to(found)
+        (folder / "redis-server").symlink_to(binary("redis"))
     return str(folder)
 
 
@@ -111,8 +107,7 @@ def test_the_folder_has_one_server(
 
 
 def test_the_server_that_wrote_the_data_goes_on_with_it(penstock: Start, tmp_path: Path) -> None:
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server on PATH")
+    binary("redis")
     empty = tmp_path / "bin"
     empty.mkdir()
     first = penstock("server", PATH=str(empty))

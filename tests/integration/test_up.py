@@ -26,6 +26,7 @@ READY = "running; Ctrl-C stops"
 SENTENCE = {"text": "The quick brown fox jumps over the lazy dog."}
 
 OWN_JOBS = """
+import asyncio
 import msgspec
 from penstock.core import contract
 from penstock.consumers import handler
@@ -36,6 +37,15 @@ class Greet(msgspec.Struct):
 
 @handler(Greet)
 async def greet(job: Greet, context: object) -> str:
+    return f"Hello, {job.name}!"
+
+@contract("greet.slowly")
+class GreetSlowly(msgspec.Struct):
+    name: str
+
+@handler(GreetSlowly)
+async def greet_slowly(job: GreetSlowly, context: object) -> str:
+    await asyncio.sleep(2)
     return f"Hello, {job.name}!"
 """
 
@@ -176,6 +186,20 @@ def test_own_jobs_have_a_worker_of_their_own(up: Up) -> None:
     assert "worker-jobs" in command.output
     job = up.run("greet.person", {"name": "Ada"})
     assert (job["state"], job["result"]) == ("completed", "Hello, Ada!")
+
+
+def test_what_runs_is_finished_before_it_ends(up: Up) -> None:
+    (up.folder / "my_jobs.py").write_text(OWN_JOBS)
+    command = up.start("--no-demo", "--jobs", "my_jobs")
+    where = up.http.post("/jobs/greet", json={"type": "greet.slowly", "payload": {"name": "Ada"}}).headers[
+        "Location"
+    ]
+    wait_until(lambda: up.http.get(where).json()["state"] == "active", 20, "it runs")
+    command.signal(signal.SIGTERM)
+    assert command.wait() == 0
+    up.start("--no-demo", "--jobs", "my_jobs")
+    job = up.http.get(where).json()
+    assert (job["state"], job["attempt"], job["result"]) == ("completed", 1, "Hello, Ada!")
 
 
 def test_a_port_in_use_is_said_in_one_line(up: Up, penstock: Callable[..., Command]) -> None:
