@@ -1,18 +1,29 @@
-"""How people meet Penstock: the command line, the HTTP server, and all processes from one command.
+"""How people meet Penstock: the command line, the HTTP API, and all processes from one command.
 
 The only room that knows all others. Read in this order:
 
     cli          the commands
     processes    what each process of ours runs
-    embedded     the server we start where none is given
+    jobs         the contracts and handlers a process knows
     lifeline     signals, and ending with one's parent
-    child        one supervised process
-    supervisor   all of them, started and drained in order
+    logs         how processes log
+
+    api          the HTTP API: all routes in one app
+    gate         who may pass, and how often
+    problems     our errors as problem+json
+    openapi      the API's own description
+    docs         the page that shows it
+    serving      the HTTP servers
+
     up           `penstock up`: which processes, which ports, which addresses
+    supervisor   all processes, started and drained in order
+    child        one of them
+    embedded     the server we start where none is given
     console      what they print
     demo         the guided demo
-    mailbox      caught mails on disk
+
     mailcatcher  SMTP in, a page and JSON out
+    mailbox      caught mails on disk
     remote       the commands that ask a running API
     output       their tables
 """
