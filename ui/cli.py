@@ -5,6 +5,7 @@ setting is wrong; 1 anything else.
 """
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,7 +17,6 @@ from penstock.core.settings import Settings, read_settings
 from penstock.ui import processes
 
 app: Final = typer.Typer(
-    help="An event-sourced job queue on Redis Streams. Settings come from PENSTOCK_... variables.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,6 +43,21 @@ def main() -> None:
         sys.exit(2 if wrong else 1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"penstock {version('penstock')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """An event-sourced job queue on Redis Streams. Settings come from PENSTOCK_... variables."""
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,9 @@ def test_help_names_every_command(penstock: Start) -> None:
         "events",
     ):
         assert f"\n  {name} " in command.output
+
+
+def test_the_version_is_that_of_the_package(penstock: Start) -> None:
+    command = penstock("--version")
+    assert command.wait() == 0
+    assert command.output == f"penstock {version('penstock')}\n"
