@@ -9,7 +9,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from penstock.core.keys import PartitionKeys
-from penstock.core.positions import START, milliseconds, unsortable
+from penstock.core.positions import START, milliseconds
 from penstock.projections.histogram import Histogram, merge, quantile
 from penstock.projections.views import (
     MINUTE_MS,
@@ -19,6 +19,7 @@ from penstock.projections.views import (
     Totals,
     read_minute,
     read_stats,
+    unpacked,
 )
 
 _HOUR: Final = 60
@@ -136,7 +137,7 @@ async def _sources(redis: Redis, partitions: Sequence[PartitionKeys]) -> list[_S
 def _figures(source: _Source, oldest: bytes | None) -> QueueDetail:
     now, stats, minutes = source.now, source.stats, source.minutes
     share = 1 - now % MINUTE_MS / MINUTE_MS
-    waiting = now - milliseconds(unsortable(oldest.decode())) if oldest else None
+    waiting = now - milliseconds(unpacked(oldest)) if oldest else None
     lag = now - milliseconds(source.unseen[0][0].decode()) if source.unseen else 0
     return QueueDetail(
         queue=source.keys.queue,

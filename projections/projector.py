@@ -37,6 +37,7 @@ LINGER_S: Final = 0.02
 LOOK_S: Final = 1.0
 RESTART_S: Final = 30.0
 RETRY_S: Final = 0.2
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log: Final = logging.getLogger("penstock.projector")
 
@@ -133,7 +134,7 @@ class PartitionProjector:
 
 
 async def run_projector(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
-    """Fold all partitions of all queues until `stop` is set, or without one until SIGTERM or SIGINT;
+    """Fold all partitions of all queues until `stop` is set, or without one until a signal asks for it;
     a second signal ends the process at once, and the checkpoints lose nothing.
 
     Raises Misconfigured for a server that could lose work.
@@ -171,12 +172,13 @@ def _on_signals() -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def first(number: int) -> None:
+    def first() -> None:
         stop.set()
-        loop.remove_signal_handler(number)
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, first, number)
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, first)
     return stop
 
 

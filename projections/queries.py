@@ -22,7 +22,7 @@ from penstock.core.errors import FieldProblem, InvalidJob, NotFound
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.lifecycle import STATES, TERMINAL, Job, State, fold, positions
 from penstock.core.log import Log
-from penstock.core.positions import START, order, parse_job_id, unsortable
+from penstock.core.positions import START, order, parse_job_id
 from penstock.core.settings import Settings
 from penstock.projections.details import (
     MAX_EVENTS,
@@ -34,10 +34,10 @@ from penstock.projections.details import (
     summary,
 )
 from penstock.projections.figures import QueueDetail, read_figures
-from penstock.projections.views import Stats, legible, read_row, read_stats
+from penstock.projections.views import Stats, legible, packed, read_row, read_stats, unpacked
 
 _POSITION: Final = re.compile(r"\d{1,15}-\d{1,10}")
-_MEMBER: Final = re.compile(rb"\d{13,15}-\d{6,10}")
+_PLACE_BYTES: Final = len(packed(START))
 
 
 class JobPage(msgspec.Struct):
@@ -91,6 +91,8 @@ class Queries:
                 _, _, job = await self._find(job_id)
                 if job.state not in TERMINAL:
                     await asyncio.wait([ended], timeout=seconds)
+                    if ended.done() and not ended.cancelled():
+                        ended.result()  # the reader could not go on: say so, rather than answer late
         return await self.job(job_id)
 
     async def events(self, job_id: str, *, after: str = "", limit: int = 100) -> EventPage:
@@ -122,14 +124,14 @@ class Queries:
         or is left out. Raises NotFound, and InvalidJob for a cursor that is none.
         """
         keys = await self._partition(queue)
-        newest = f"({_read_cursor(cursor)}" if cursor else "+"
+        newest = b"(" + _read_cursor(cursor) if cursor else b"+"
         stats = _stats(await command(self._redis, "GET", keys.stats))
         pipeline = self._redis.pipeline(transaction=True)
         for name in stats.types if type is None else {type} & stats.types.keys():
             for one in STATES if state is None else (state,):
-                pipeline.zrevrangebylex(keys.index(one, name), newest, "-", 0, limit + 1)
+                pipeline.zrevrangebylex(keys.index(one, name), newest, b"-", 0, limit + 1)
         found: list[bytes] = nlargest(limit + 1, (it for some in await pipeline.execute() for it in some))
-        rows = await self._rows(keys, [unsortable(member.decode()) for member in found[:limit]])
+        rows = await self._rows(keys, found[:limit])
         # Between index and row a job may have moved on: then it is no longer what was asked for.
         jobs = [summary(keys, it, job) for it, job in rows if state is None or job.state == state]
         return JobPage(jobs, _write_cursor(found[limit - 1]) if len(found) > limit else None)
@@ -147,10 +149,14 @@ class Queries:
     async def _find(self, job_id: str) -> tuple[PartitionKeys, str, Job]:
         """The job's row, brought up to the end of the log."""
         queue, number, position = parse_job_id(job_id)
+        try:
+            place = packed(position)
+        except OverflowError:
+            raise NotFound(f"no job {job_id}") from None
         keys = self._keys.partition(queue, number)
         log = Log(self._redis, keys)
         pipeline = self._redis.pipeline(transaction=True)  # row and checkpoint must be of one moment
-        pipeline.hget(keys.jobs, position)
+        pipeline.hget(keys.jobs, place)
         pipeline.get(keys.checkpoint)
         row, checkpoint = await pipeline.execute()
         job = read_row(row) if row is not None else await self._beginning(log, position)
@@ -166,11 +172,11 @@ class Queries:
         events = await log.read([position])
         return fold(None, *legible(events[0])) if events else None
 
-    async def _rows(self, keys: PartitionKeys, wanted: Sequence[str]) -> list[tuple[str, Job]]:
-        if not wanted:
+    async def _rows(self, keys: PartitionKeys, places: Sequence[bytes]) -> list[tuple[str, Job]]:
+        if not places:
             return []
-        rows = await command(self._redis, "HMGET", keys.jobs, *wanted)
-        return [(it, read_row(row)) for it, row in zip(wanted, rows, strict=True) if row is not None]
+        rows = await command(self._redis, "HMGET", keys.jobs, *places)
+        return [(unpacked(it), read_row(row)) for it, row in zip(places, rows, strict=True) if row]
 
     async def _partition(self, queue: str) -> PartitionKeys:
         if not await command(self._redis, "SISMEMBER", self._keys.queues, queue):
@@ -187,15 +193,15 @@ def _stats(raw: bytes | None) -> Stats:
     return read_stats(raw) if raw is not None else Stats()
 
 
-def _write_cursor(member: bytes) -> str:
-    return urlsafe_b64encode(member).rstrip(b"=").decode()
+def _write_cursor(place: bytes) -> str:
+    return urlsafe_b64encode(place).rstrip(b"=").decode()
 
 
-def _read_cursor(cursor: str) -> str:
+def _read_cursor(cursor: str) -> bytes:
     try:
-        member = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        place = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     except (binascii.Error, ValueError):
-        member = b""
-    if not _MEMBER.fullmatch(member):
+        place = b""
+    if len(place) != _PLACE_BYTES:
         raise InvalidJob([FieldProblem("cursor", "is not one that a page of jobs has given")])
-    return member.decode()
+    return place

@@ -3,23 +3,45 @@
 import asyncio
 
 from redis.asyncio import Redis
+from redis.exceptions import WatchError
 
-from penstock.core.connection import command
 from penstock.core.keys import PartitionKeys
-from penstock.projections.projector import PartitionProjector
-from penstock.projections.views import Views
+from penstock.core.lifecycle import STATES
+from penstock.projections.projector import Overtaken, PartitionProjector
+from penstock.projections.store import ViewStore
+from penstock.projections.views import Stats, read_stats
 
-_SCANNED: int = 1_000
 
+async def rebuild(redis: Redis, keys: PartitionKeys) -> None:
+    """Delete every view of the partition in one step, then fold its log up to its end.
 
-async def rebuild(redis: Redis, keys: PartitionKeys) -> Views:
-    """Delete every view of the partition, then fold its log up to its end.
-
-    Raises Overtaken where a projector is at work on the same partition and writes first: it has
-    begun from nothing too, so the views it leaves are the same.
+    A projector may be at work on the same partition: it then begins from nothing too, and the two
+    share the work.
     """
-    async for name in redis.scan_iter(match=keys.views, count=_SCANNED):
-        await command(redis, "UNLINK", name)
-    views = Views()
-    await PartitionProjector(redis, keys).catch_up(views, asyncio.Event())
-    return views
+    found = {name async for name in redis.scan_iter(match=keys.views, count=1_000)}
+    while not await _deleted(redis, keys, found):
+        pass
+    while True:
+        try:
+            views = await ViewStore(redis, keys).load()
+            await PartitionProjector(redis, keys).catch_up(views, asyncio.Event())
+        except Overtaken:
+            continue
+        return
+
+
+async def _deleted(redis: Redis, keys: PartitionKeys, found: set[bytes]) -> bool:
+    """Delete the views that were found, and all that belong to their stats; False, and nothing is
+    deleted, if a projector wrote meanwhile."""
+    async with redis.pipeline(transaction=True) as pipeline:
+        await pipeline.watch(keys.checkpoint)
+        raw = await pipeline.get(keys.stats)
+        types = (read_stats(raw) if raw else Stats()).types
+        indexes = [keys.index(state, type) for type in types for state in STATES]
+        pipeline.multi()  # type: ignore[no-untyped-call]
+        pipeline.unlink(keys.checkpoint, keys.jobs, keys.stats, keys.minutes, *indexes, *found)
+        try:
+            await pipeline.execute()
+        except WatchError:
+            return False
+    return True

@@ -6,8 +6,9 @@ from typing import Annotated, Final
 
 from litestar import get
 from litestar.datastructures import CacheControlHeader
+from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 
 from penstock.core.errors import NotFound
 from penstock.core.lifecycle import State
@@ -21,71 +22,89 @@ MAX_LIMIT: Final = 500
 
 _FRESH: Final = CacheControlHeader(no_store=True)
 
-Queue = Annotated[str, Parameter(description="The queue's name.")]
-JobIdentity = Annotated[str, Parameter(description="The job's whole id, like email.0.1795477369681-0.")]
+Asked = NamedDependency[Queries]
+Queue = Annotated[str, PathParameter(description="The queue's name.")]
+JobIdentity = Annotated[str, PathParameter(description="The job's whole id, like email.0.1795477369681-0.")]
 Wait = Annotated[
     float,
-    Parameter(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the job's end before answering."),
+    QueryParameter(ge=0, le=MAX_WAIT_S, description="Seconds to wait for the job's end before answering."),
 ]
-Limit = Annotated[int, Parameter(ge=1, le=MAX_LIMIT, description="How many at most.")]
-After = Annotated[str, Parameter(description="The `next` of the page before.", max_length=40)]
-Cursor = Annotated[str | None, Parameter(description="The `next` of the page before.", max_length=80)]
-OfState = Annotated[State | None, Parameter(description="Only jobs in this state.")]
-OfType = Annotated[str | None, Parameter(description="Only jobs of this type.", max_length=300)]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="How many at most.")]
+After = Annotated[str, QueryParameter(description="The `next` of the page before.", max_length=40)]
+Cursor = Annotated[str | None, QueryParameter(description="The `next` of the page before.", max_length=80)]
+# Litestar keeps the name `state` for itself: hence its own name in the code.
+OfState = Annotated[State | None, QueryParameter(name="state", description="Only jobs in this state.")]
+OfType = Annotated[str | None, QueryParameter(description="Only jobs of this type.", max_length=300)]
 
 
-@get("/jobs/{queue:str}/{job_id:str}", cache_control=_FRESH, operation_id="getJob", tags=["jobs"])
-async def get_job(queries: Queries, queue: Queue, job_id: JobIdentity, wait: Wait = 0) -> JobDetail:
-    """A job
-
-    As the log has it at this moment, or with `wait` as soon as it has ended.
-    """
+@get(
+    "/jobs/{queue:str}/{job_id:str}",
+    cache_control=_FRESH,
+    summary="A job",
+    operation_id="getJob",
+    tags=["jobs"],
+)
+async def get_job(queries: Asked, queue: Queue, job_id: JobIdentity, wait: Wait = 0) -> JobDetail:
+    """As the log has it at this moment, or with `wait` as soon as it has ended."""
     _belongs(job_id, queue)
     return await (queries.wait(job_id, wait) if wait else queries.job(job_id))
 
 
 @get(
-    "/jobs/{queue:str}/{job_id:str}/events", cache_control=_FRESH, operation_id="getJobEvents", tags=["jobs"]
+    "/jobs/{queue:str}/{job_id:str}/events",
+    cache_control=_FRESH,
+    summary="A job's history",
+    operation_id="getJobEvents",
+    tags=["jobs"],
 )
 async def get_events(
-    queries: Queries, queue: Queue, job_id: JobIdentity, after: After = "", limit: Limit = 100
+    queries: Asked, queue: Queue, job_id: JobIdentity, after: After = "", limit: Limit = 100
 ) -> EventPage:
-    """A job's history
-
-    Its events straight from the log, oldest first.
-    """
+    """Its events straight from the log, oldest first."""
     _belongs(job_id, queue)
     return await queries.events(job_id, after=after, limit=limit)
 
 
-@get("/jobs/{queue:str}", cache_control=_FRESH, operation_id="listJobs", tags=["jobs"])
+@get(
+    "/jobs/{queue:str}",
+    cache_control=_FRESH,
+    summary="The jobs of a queue",
+    operation_id="listJobs",
+    tags=["jobs"],
+)
 async def list_jobs(
-    queries: Queries,
+    queries: Asked,
     queue: Queue,
-    state: OfState = None,
+    in_state: OfState = None,
     type: OfType = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> JobPage:
-    """The jobs of a queue
-
-    Newest first; as fresh as the queue's views.
-    """
-    return await queries.jobs(queue, state=state, type=type, cursor=cursor, limit=limit)
+    """Newest first; as fresh as the queue's views."""
+    return await queries.jobs(queue, state=in_state, type=type, cursor=cursor, limit=limit)
 
 
-@get("/queues", cache_control=_FRESH, operation_id="listQueues", tags=["queues"])
-async def list_queues(queries: Queries) -> QueueList:
-    """All queues with their figures"""
+@get(
+    "/queues",
+    cache_control=_FRESH,
+    summary="All queues with their figures",
+    operation_id="listQueues",
+    tags=["queues"],
+)
+async def list_queues(queries: Asked) -> QueueList:
+    """By name."""
     return await queries.queues()
 
 
-@get("/queues/{queue:str}", cache_control=_FRESH, operation_id="getQueue", tags=["queues"])
-async def get_queue(queries: Queries, queue: Queue) -> QueueDetail:
-    """A queue's figures
-
-    Counts by state, rates, how long jobs wait and run. All projected, never counted on request.
-    """
+@get(
+    "/queues/{queue:str}",
+    cache_control=_FRESH,
+    summary="A queue's figures",
+    operation_id="getQueue",
+    tags=["queues"],
+)
+async def get_queue(queries: Asked, queue: Queue) -> QueueDetail:
+    """Counts by state, rates, how long jobs wait and run. All projected, never counted on request."""
     return await queries.queue(queue)
 
 

@@ -3,6 +3,7 @@
 There is one way to write a view, `apply`, whoever folds: a projector, two that race, a rebuild.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,9 +14,10 @@ from penstock.core.dispatch import Script
 from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import TERMINAL
 from penstock.core.positions import START
-from penstock.projections.views import Changes, Read, Rows, Views, read_minute, read_row, read_stats
+from penstock.projections.views import Changes, Read, Rows, Views, packed, read_minute, read_row, read_stats
 
 _CACHED: Final = 16_384
+_POSITION: Final = re.compile(r"[0-9]{1,14}-[0-9]{1,19}")
 
 
 class ViewStore:
@@ -64,10 +66,11 @@ class ViewStore:
             if job in rows:
                 continue
             rows[job] = row = recent.get(job) or older.get(job)
-            if row is None and job != event.position:
+            # An event written by a foreign hand may name anything.
+            if row is None and job != event.position and _POSITION.fullmatch(job):
                 unknown.append(job)
         if unknown:
-            found = await command(self.redis, "HMGET", self.keys.jobs, *unknown)
+            found = await command(self.redis, "HMGET", self.keys.jobs, *map(packed, unknown))
             rows.update((job, read_row(row)) for job, row in zip(unknown, found, strict=True) if row)
         return rows
 

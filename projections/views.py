@@ -1,7 +1,7 @@
 """The read models of one partition, as pure folds of its log.
 
     rows      job → `Job` of penstock.core.lifecycle
-    indexes   (state, type) → the positions of the jobs of that type in that state
+    indexes   (state, type) → the jobs of that type in that state, in log order
     stats     how many jobs are in which state, and what has happened in all
     minutes   what happened in each of the last 48 hours' minutes, with histograms of how long jobs
               waited (from ready to started) and ran
@@ -35,7 +35,7 @@ from penstock.core.events import (
 )
 from penstock.core.lifecycle import STATES, Job, State, fold
 from penstock.core.log import Entry
-from penstock.core.positions import START, milliseconds, sortable
+from penstock.core.positions import START, milliseconds
 from penstock.projections.histogram import Histogram, bucket
 
 MINUTE_MS: Final = 60_000
@@ -118,10 +118,10 @@ _COUNTED: Final = {
 
 
 class Move(msgspec.Struct, gc=False):
-    """What one index loses, and what it gains: positions in `sortable` form."""
+    """What one index loses, and what it gains: the latter with a score of 0 before each member."""
 
-    removed: list[str]
-    added: list[str]
+    removed: list[bytes]
+    added: list[int | bytes]
 
 
 Moves: TypeAlias = dict[tuple[State, str], Move]
@@ -132,7 +132,7 @@ class Changes(msgspec.Struct):
 
     expected: str
     position: str
-    rows: list[str | bytes]
+    rows: list[bytes]
     stats: bytes
     minutes: list[int | bytes]
     pruned: list[int]
@@ -227,6 +227,20 @@ class Views:
         return old
 
 
+def packed(position: str) -> bytes:
+    """A position as the views hold it: 6 bytes of ms and 8 of seq, so that their order is that of the
+    log. A few bytes more, as text takes, and the server's allocator gives sixteen more: of 500 bytes
+    that a waiting job costs in all, 32. Raises ValueError, or OverflowError past the year 10889."""
+    ms, seq = position.split("-")
+    return (int(ms) << 64 | int(seq)).to_bytes(14, "big")
+
+
+def unpacked(place: bytes) -> str:
+    """The position that `packed` made."""
+    number = int.from_bytes(place, "big")
+    return f"{number >> 64}-{number & 0xFFFF_FFFF_FFFF_FFFF}"
+
+
 def _by_minute(events: Sequence[Read]) -> Iterable[tuple[int, Sequence[Read]]]:
     """The events by the minute they happened in; most pages lie within one."""
     first, last = _minute_of(events[0]), _minute_of(events[-1])
@@ -239,20 +253,20 @@ def _minute_of(event: Read) -> int:
     return milliseconds(event[0].position) // MINUTE_MS
 
 
-def _settle(before: Rows, rows: Rows) -> tuple[list[str | bytes], Moves]:
+def _settle(before: Rows, rows: Rows) -> tuple[list[bytes], Moves]:
     """Set what a page made of each job against what it was: rows as written, and moves."""
-    written: list[str | bytes] = []
+    written: list[bytes] = []
     moves: Moves = {}
     for job, old in before.items():
         new = rows[job]
         if new is None:
             continue
-        written += (job, _write_row(new))
+        place = packed(job)
+        written += (place, _write_row(new))
         if old is None or old.state != new.state:
-            member = sortable(job)
-            _move(moves, new).added += ("0", member)
+            _move(moves, new).added += (0, place)
             if old is not None:
-                _move(moves, old).removed.append(member)
+                _move(moves, old).removed.append(place)
     return written, moves
 
 

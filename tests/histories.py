@@ -16,7 +16,7 @@ from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import Job
 from penstock.core.log import Log
 from penstock.projections.store import ViewStore
-from penstock.projections.views import Stats, read_row, read_stats
+from penstock.projections.views import Stats, read_row, read_stats, unpacked
 
 TYPES: Final = ("mail.send", "mail.bulk", "mail.check")
 ONCE_MS: Final = 600_000
@@ -134,7 +134,7 @@ async def dump(redis: Redis, keys: PartitionKeys) -> dict[str, Any]:
 async def rows(redis: Redis, keys: PartitionKeys) -> dict[str, Job]:
     """All rows, by the job's position."""
     written = await command(redis, "HGETALL", keys.jobs)
-    return {job.decode(): read_row(row) for job, row in written.items()}
+    return {unpacked(place): read_row(row) for place, row in written.items()}
 
 
 async def stats(redis: Redis, keys: PartitionKeys) -> Stats:

@@ -10,18 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.events import TAGS
-from penstock.core.lifecycle import STATES
+from penstock.core.lifecycle import STATES, Job
 from penstock.core.log import Entry
-from penstock.core.positions import sortable
 from penstock.projections.views import (
     MINUTE_MS,
     MINUTES_KEPT,
     Rows,
     Views,
+    packed,
     read,
     read_minute,
     read_row,
     read_stats,
+    unpacked,
 )
 
 START_MS = 1_795_477_369_681
@@ -87,8 +88,8 @@ class Memory:
     """Redis as far as the views need it: takes `Changes` as apply.lua does."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, bytes] = {}
-        self.indexes: dict[tuple[str, str], set[str]] = {}
+        self.rows: dict[bytes, bytes] = {}
+        self.indexes: dict[tuple[str, str], set[bytes]] = {}
         self.minutes: dict[int, bytes] = {}
         self.stats = b""
 
@@ -106,12 +107,13 @@ class Memory:
                 list(self.minutes),
                 None if newest is None else read_minute(self.minutes[newest]),
             )
-            rows: Rows = {
-                event.job: read_row(self.rows[event.job]) if event.job in self.rows else None
-                for event, _ in events
-            }
+            rows: Rows = {event.job: self._row(event.job) for event, _ in events}
             self._apply(views.fold(events, rows))
             position, done = views.position, done + size
+
+    def _row(self, job: str) -> Job | None:
+        row = self.rows.get(packed(job)) if job != "x" else None
+        return read_row(row) if row else None
 
     def _apply(self, changes: Any) -> None:
         for (state, type), move in changes.moves.items():
@@ -150,7 +152,7 @@ def test_pages_of_any_size_give_the_same_bytes(
 def test_rows_indexes_counts_and_totals_agree(story: list[tuple[str, int, int, int]]) -> None:
     entries = written(story)
     memory = fold(entries, [len(entries)])
-    rows = {job: read_row(row) for job, row in memory.rows.items()}
+    rows = {unpacked(place): read_row(row) for place, row in memory.rows.items()}
     stats = read_stats(memory.stats)
 
     by_state = Counter((row.state, row.type) for row in rows.values())
@@ -158,7 +160,7 @@ def test_rows_indexes_counts_and_totals_agree(story: list[tuple[str, int, int, i
         assert getattr(stats.counts(), state) == sum(1 for row in rows.values() if row.state == state)
         for type, counts in stats.types.items():
             assert getattr(counts, state) == by_state[state, type]
-            jobs = {sortable(job) for job, row in rows.items() if (row.state, row.type) == (state, type)}
+            jobs = {packed(job) for job, row in rows.items() if (row.state, row.type) == (state, type)}
             assert memory.indexes.get((state, type), set()) == jobs
 
     totals = stats.totals
@@ -217,7 +219,7 @@ def test_an_event_that_cannot_be_read_changes_no_state_and_is_counted(broken: En
     first = entry("1000-0", b"submitted", "", b'{"type":"mail.send","payload":{}}')
     last = entry("1000-9", b"started", "1000-0", b'{"attempt":1,"worker":"w"}')
     memory = fold([first, broken, last], [3])
-    row = read_row(memory.rows["1000-0"])
+    row = read_row(memory.rows[packed("1000-0")])
     assert row.state == "active"
     assert read_stats(memory.stats).totals.misfits == 1
     of_the_job = broken[1][3:4] == [b"1000-0"]
@@ -231,6 +233,15 @@ def test_wait_counts_from_when_a_job_was_ready() -> None:
     [(number, count)] = read_minute(memory.minutes[0]).wait.items()
     assert count == 1
     assert abs(2 ** ((number - 1) / 4 - 4) / 10_000 - 1) < 0.2
+
+
+positions = st.tuples(st.integers(0, 2**48 - 1), st.integers(0, 2**64 - 1))
+
+
+@given(st.lists(positions, unique=True))
+def test_members_of_an_index_sort_as_the_log_does(places: list[tuple[int, int]]) -> None:
+    members = sorted(packed(f"{ms}-{seq}") for ms, seq in places)
+    assert [unpacked(it) for it in members] == [f"{ms}-{seq}" for ms, seq in sorted(places)]
 
 
 def test_every_tag_has_a_body_here() -> None:
