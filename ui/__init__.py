@@ -19,6 +19,7 @@ The only room that knows all others. Read in this order:
     supervisor   all processes, started and drained in order
     child        one of them
     embedded     the server we start where none is given
+    engines      which program that is
     console      what they print
     demo         the guided demo
 

@@ -15,7 +15,8 @@ from commands import Command, processes_with
 from penstock.core.errors import Misconfigured
 from penstock.core.settings import Settings
 from penstock.ui import embedded
-from penstock.ui.embedded import Engine, choose_engine, socket_path
+from penstock.ui.embedded import socket_path
+from penstock.ui.engines import Engine, choose_engine
 from servers import binary, wait_until
 
 Start = Callable[..., Command]
