@@ -29,7 +29,7 @@ from redis.exceptions import RedisError
 from penstock.consumers.attempts import Attempts
 from penstock.consumers.context import Report
 from penstock.consumers.outbox import Outbox
-from penstock.core.connection import BLOCK_S, LOST, command, passing
+from penstock.core.connection import BLOCK_S, command, passing
 from penstock.core.dispatch import Arrival, Cycle, Delivery, Dispatch, Finished
 from penstock.core.keys import GROUP, PartitionKeys
 
@@ -242,7 +242,9 @@ class PartitionWorker:
                 alive, silent = await self._dispatch.beat(self._consumer, lease_ms)
                 if not alive:
                     await self._enter()
-            except LOST:
+            except (RedisError, OSError) as error:
+                if not passing(error):
+                    raise
                 # Others could not be heard either while the server was away: give them a lease.
                 judge_from = clock() + lease.seconds
                 continue
