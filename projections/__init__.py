@@ -8,6 +8,7 @@ Read in this order:
     projector    the process that folds
     rebuild      the views made anew from the log
     details      one job's story, told from its events
+    figures      what is told of a whole queue
     queries      the questions
     routes       the same over HTTP
 """

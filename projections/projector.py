@@ -1,6 +1,6 @@
 """The projector: one process that folds the logs of all partitions into their views.
 
-For each partition, a page of 1,000 events at a time, as a line of three stations:
+For each partition, a page of up to 1,000 events at a time, as a line of three stations:
 
     read page n+1          on the server, while
     fold page n            here, while
@@ -37,6 +37,10 @@ LINGER_S: Final = 0.02
 LOOK_S: Final = 1.0
 RESTART_S: Final = 30.0
 RETRY_S: Final = 0.2
+# Payloads and results come along, up to 256 KiB each by default: a page is also bounded by its bytes,
+# as far as the one before foretells them.
+PAGE_BYTES: Final = 8 * 1024 * 1024
+_FIRST_PAGE: Final = 100
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log: Final = logging.getLogger("penstock.projector")
@@ -54,6 +58,7 @@ class PartitionProjector:
         self._redis: Final = redis
         self._events: Final = Log(redis, keys)
         self._store: Final = ViewStore(redis, keys)
+        self._count = _FIRST_PAGE
         self._lost = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -62,7 +67,7 @@ class PartitionProjector:
             try:
                 await self._follow(stop)
             except Overtaken:
-                _log.info("%s: the views changed under this projector; going on from them", self.keys.name)
+                _log.debug("%s: the views changed under this projector; going on from them", self.keys.name)
             except Exception as error:  # whatever it is, the other partitions go on
                 await _either(stop, self._say(error))
 
@@ -96,7 +101,8 @@ class PartitionProjector:
         try:
             while reading is not None:
                 page = await reading
-                more = len(page) == PAGE and not stop.is_set()
+                more = len(page) == self._count and not stop.is_set()
+                self._count = _fitting(page)
                 reading = self._read(page[-1][0].decode()) if more else None
                 if page:
                     changes = await self._fold(views, page)
@@ -107,7 +113,7 @@ class PartitionProjector:
             await _end(reading, writing)
 
     def _read(self, after: str) -> asyncio.Task[Sequence[Entry]]:
-        return asyncio.create_task(self._events.entries(after))
+        return asyncio.create_task(self._events.entries(after, self._count))
 
     async def _fold(self, views: Views, page: Sequence[Entry]) -> Changes:
         events = [read(entry) for entry in page]
@@ -191,6 +197,12 @@ async def _server_ready(redis: Redis, stop: asyncio.Event) -> None:
             await _either(stop, LOOK_S)
         else:
             return
+
+
+def _fitting(page: Sequence[Entry]) -> int:
+    """How many events the next page may have if they are as big as those of this one."""
+    size = sum(len(fields[-1]) for _, fields in page)
+    return max(10, min(PAGE, PAGE_BYTES * len(page) // size)) if size else PAGE
 
 
 async def _written(writing: asyncio.Task[bool] | None) -> None:

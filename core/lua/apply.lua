@@ -15,15 +15,23 @@
 -- Promise rows, indexes, stats, minutes and checkpoint move in one step, so the views are at any
 --         moment the fold of the log up to the checkpoint, and each event is in them once. It asks
 --         for no epoch, so never answers NOTOPEN: a log can be folded whether or not its lanes
---         take work, and a log that was lost fails the test above. Rows come last of what can fail
---         (a key that a foreign hand made something else), since the next fold begins from them:
---         up to there, writing the same again does no harm. When memory is short it does not run
---         at all. At most 2,000 rows, and members of an index (`unpack` ends near 8,000).
+--         take work, and a log that was lost fails the test above. What could fail is looked at
+--         before anything is written: a view that a foreign hand made something else is answered
+--         with an error, and when memory is short the script does not run at all. At most 2,000
+--         rows, and members of an index (`unpack` ends near 8,000).
 
 local call = redis.call
 
 if (call('GET', KEYS[1]) or '0-0') ~= ARGV[1] then return 0 end
 if #call('XRANGE', KEYS[2], ARGV[2], ARGV[2]) == 0 then return 0 end
+
+for number = 3, #KEYS do
+  local kind = call('TYPE', KEYS[number]).ok
+  local due = (number == 3 or number == 5) and 'hash' or number == 4 and 'string' or 'zset'
+  if kind ~= due and kind ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[number] .. ' is a ' .. kind .. ', not a ' .. due)
+  end
+end
 
 local at = 7
 

@@ -12,7 +12,7 @@ from histories import Author, completed, dump, folded, rows, stats, until
 from penstock.core.connection import command, connect
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.lifecycle import STATES
-from penstock.core.log import PAGE, Log
+from penstock.core.log import PAGE, Entry, Log
 from penstock.core.positions import order
 from penstock.core.settings import Secret, Settings
 from penstock.projections import projector as module
@@ -109,6 +109,31 @@ async def test_a_log_of_many_pages_is_folded_as_one(redis: Redis, keys: Partitio
     assert (counted.totals.submitted, counted.counts().completed) == (len(author.jobs), 1000)
     assert counted.counts().waiting == len(author.jobs) - 1000
     assert await is_clean_fold(redis, keys)
+
+
+async def test_pages_of_big_events_are_short(
+    redis: Redis, keys: PartitionKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    author = Author(redis, keys)
+    for _ in range(20):
+        await author.submit(20, payload="x" * 200_000)
+    for _ in range(3):
+        await author.submit(500)
+    sizes: list[int] = []
+    whole = Log.entries
+
+    async def entries(self: Log, after: str, count: int = PAGE) -> list[Entry]:
+        page = await whole(self, after, count)
+        sizes.append(len(page))
+        return page
+
+    monkeypatch.setattr(Log, "entries", entries)
+    await fold_all(redis, keys)
+    assert sizes[0] == 100
+    assert all(size * 200_000 <= module.PAGE_BYTES for size in sizes[1:8])
+    assert sum(sizes) == len(author.jobs)
+    assert max(sizes) > 500
+    assert (await stats(redis, keys)).counts().waiting == len(author.jobs)
 
 
 async def test_rows_that_are_no_longer_remembered_are_read_again(
