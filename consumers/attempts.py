@@ -113,6 +113,7 @@ class Attempts:
                 return await handler.run(payload, context)
             return await self._executors.run(handler, payload, context)
         except asyncio.CancelledError:
+            context.cut_short()
             if late:
                 raise TimeoutError(f"ran longer than its timeout of {timeout:g} s") from None
             raise

@@ -32,7 +32,7 @@ class Report(msgspec.Struct, frozen=True):
 class Context:
     """One attempt, seen from its handler. Methods may be called from any thread, none blocks."""
 
-    __slots__ = ("_lines", "artifacts", "attempt", "attempts", "job_id", "jobs", "report", "type")
+    __slots__ = ("_cut", "_lines", "artifacts", "attempt", "attempts", "job_id", "jobs", "report", "type")
 
     def __init__(
         self,
@@ -53,6 +53,17 @@ class Context:
         self.jobs: Final = jobs
         self.report: Final = report
         self._lines = 0
+        self._cut = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the attempt was cut short (cancelled, out of time, its worker leaves). A coroutine
+        learns it by CancelledError, a process is ended; a thread should look here now and then."""
+        return self._cut
+
+    def cut_short(self) -> None:
+        """For the worker: from now on `cancelled` is true."""
+        self._cut = True
 
     @property
     def is_last_attempt(self) -> bool:

@@ -40,6 +40,9 @@ MAX_CYCLE: Final = 128
 DUE_TICK_S: Final = 0.05
 BEAT_S: Final = 0.5
 
+# A lane entry that has the job's body along, and nothing that the script must look at first.
+_WITH_BODY: Final = [b"job", b"", b"spec", b"", b"body", b""]
+
 _log: Final = logging.getLogger("penstock.worker")
 
 
@@ -97,6 +100,9 @@ class PartitionWorker:
         self._loop_thread: Final = threading.get_ident()
         self._consumer = ""
         self._stopping = False
+        # What the last cycle said of the queue: paused or limited; and for that gives nothing now.
+        self._governed = True
+        self._held = False
         slots.on_free.append(self._wake.set)
 
     async def run(self) -> None:
@@ -137,6 +143,7 @@ class PartitionWorker:
                     cycle = await self._cycle(want)
                     for delivery in cycle.deliveries:
                         self._start(delivery)
+                self._governed, self._held = cycle.governed, cycle.held
                 hungry = len(cycle.deliveries) >= want > 0
             else:
                 await self._rest()
@@ -144,7 +151,7 @@ class PartitionWorker:
 
     async def _rest(self) -> None:
         """Wait until an attempt ends, a job arrives, or it is time to look at `due` again."""
-        if not self._stopping and self._slots.free > 0:
+        if not self._stopping and not self._held and self._slots.free > 0:
             self._idle.set()
         timer = asyncio.get_running_loop().call_later(DUE_TICK_S, self._wake.set)
         await self._wake.wait()
@@ -155,10 +162,11 @@ class PartitionWorker:
         finished = self._outbox.take_finished()
         notes = self._outbox.take_notes(finished)
         arrivals, self._arrivals = self._arrivals, []
-        if arrivals and (self._stopping or want < len(arrivals)):
+        waiting = [it for it in arrivals if not it.job]
+        if waiting and (self._stopping or want < len(waiting)):
             # Came while the last slot was given away: for a worker that has one.
-            finished += [Finished("released", it.lane, it.entry, 1, b"", b"") for it in arrivals]
-            arrivals = []
+            finished += [Finished("released", it.lane, it.entry, 1, b"", b"") for it in waiting]
+            arrivals = [it for it in arrivals if it.job]
         try:
             cycle = await self._dispatch.cycle(
                 self._consumer, want, notes=notes, finished=finished, arrivals=arrivals
@@ -216,10 +224,21 @@ class PartitionWorker:
                 continue
             for stream, entries in reply or ():
                 number = lanes.index(stream.decode()) + 1
-                self._arrivals += [Arrival(number, entry[0]) for entry in entries]
-            if reply:
-                self._idle.clear()
-                self._wake.set()
+                for entry, fields in entries:
+                    self._arrive(number, entry, fields)
+
+    def _arrive(self, lane: int, entry: bytes, fields: list[bytes]) -> None:
+        """Begin at once what came with its body to an idle worker; `started` goes with the next cycle.
+        The rest, and all of a queue that is governed, waits for that cycle's answer."""
+        plain = len(fields) == len(_WITH_BODY) and fields[::2] == _WITH_BODY[::2]
+        if plain and not self._governed and not self._stopping and self._slots.free > 0:
+            job = fields[1] or entry
+            self._arrivals.append(Arrival(lane, entry, job))
+            self._start(Delivery(lane, entry, 1, job, fields[5]))
+        else:
+            self._arrivals.append(Arrival(lane, entry))
+        self._idle.clear()
+        self._wake.set()
 
     async def _mend(self, error: RedisError | OSError) -> None:
         """The blocking read failed: it may have been given an entry that nobody will ever see."""
@@ -239,8 +258,9 @@ class PartitionWorker:
         while True:
             await asyncio.sleep(min(BEAT_S, lease.seconds / 3))
             try:
-                alive, silent = await self._dispatch.beat(self._consumer, lease_ms)
-                if not alive:
+                beat = await self._dispatch.beat(self._consumer, lease_ms)
+                self._cancel(beat.cancelled)
+                if not beat.alive:
                     await self._enter()
             except (RedisError, OSError) as error:
                 if not passing(error):
@@ -249,8 +269,14 @@ class PartitionWorker:
                 judge_from = clock() + lease.seconds
                 continue
             if clock() >= judge_from:
-                for consumer in silent:
+                for consumer in beat.silent:
                     await self._reclaim(consumer, lease_ms)
+
+    def _cancel(self, members: list[bytes]) -> None:
+        """Cancel attempts whose jobs were; what they still report comes too late."""
+        for delivery, task in self._running.items():
+            if members and b"%d:%b" % (delivery.lane, delivery.entry) in members:
+                self._event_loop.call_soon(task.cancel)
 
     async def _reclaim(self, consumer: str, lease_ms: int) -> None:
         parked, dead = await self._persist(

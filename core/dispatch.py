@@ -26,12 +26,13 @@ LANE_NUMBER: Final = {name: str(number) for number, name in enumerate(LANES, 1)}
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """One job to accept. `body` is its `submitted` event; `when` as in submit.lua."""
+    """One job to accept. `body` is its `submitted` event; `when` and `extra` as in submit.lua."""
 
     lane: str
     body: bytes
     when: str = ""
     key: str = ""
+    extra: bytes = b""
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -64,10 +65,12 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """An entry that the worker's blocking read brought: pending, not yet started."""
+    """An entry that the worker's blocking read brought. `job` is set if the entry had the job's body
+    along and the worker has begun it."""
 
     lane: int
     entry: bytes
+    job: bytes = b""
 
 
 class Delivery(msgspec.Struct, frozen=True, eq=False):
@@ -82,18 +85,37 @@ class Delivery(msgspec.Struct, frozen=True, eq=False):
 
 
 class Cycle(msgspec.Struct, frozen=True):
-    """The answer of `cycle`: still alive?, how many reports came too late, what to do next."""
+    """The answer of `cycle`: still alive?, how many reports came too late, whether the queue is
+    governed (paused, or has limits) and for that gives nothing now, what to do next."""
 
     alive: bool
     late: int
+    governed: bool
+    held: bool
     deliveries: list[Delivery]
 
 
-class Script:
-    """One Lua file, called by its digest and loaded again when the server forgot it."""
+class Beat(msgspec.Struct, frozen=True):
+    """The answer of `beat`: still alive?, which of its entries (`lane:entry`) were cancelled, and
+    which other consumers fell silent."""
 
-    def __init__(self, name: str) -> None:
-        self.source: Final = (files("penstock.core") / "lua" / f"{name}.lua").read_text()
+    alive: bool
+    cancelled: list[bytes]
+    silent: list[str]
+
+
+class Script:
+    """One Lua file, called by its digest and loaded again when the server forgot it.
+
+    With `entries`, what the scripts that move jobs share (entries.lua) stands in front of it.
+    """
+
+    def __init__(self, name: str, *, entries: bool = False) -> None:
+        text = _lua(name)
+        if entries:
+            first_line, rest = text.split("\n", 1)
+            text = f"{first_line}\n{_lua('entries')}\n{rest}"
+        self.source: Final = text
         self.sha: Final = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -104,20 +126,23 @@ class Script:
             return await command(redis, "EVALSHA", self.sha, len(keys), *keys, *args)
 
 
+def _lua(name: str) -> str:
+    return (files("penstock.core") / "lua" / f"{name}.lua").read_text()
+
+
 class Dispatch:
     """The scripts of one partition. Safe to share between tasks."""
 
     _open: Final = Script("open")
-    _submit: Final = Script("submit")
-    _cycle: Final = Script("cycle")
+    _submit: Final = Script("submit", entries=True)
+    _cycle: Final = Script("cycle", entries=True)
     _beat: Final = Script("beat")
-    _reclaim: Final = Script("reclaim")
-    _release: Final = Script("release")
+    _reclaim: Final = Script("reclaim", entries=True)
+    _release: Final = Script("release", entries=True)
 
     def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
         self.redis: Final = redis
         self.keys: Final = keys
-        self._work_keys: Final = (keys.epoch, keys.log, *keys.lanes, keys.due, keys.workers, keys.crashes)
 
     async def open(self) -> str:
         """Make the partition ready and known; answers its epoch. Idempotent.
@@ -133,13 +158,13 @@ class Dispatch:
         self, jobs: Sequence[Submission], *, producer: str, batch: int, once_ms: int
     ) -> list[Accepted]:
         """Accept jobs, all or nothing. The same `batch` of a `producer` may be sent again."""
-        keys = [*self._work_keys[:7], self.keys.sender(producer)]
+        keys = [*self.keys.entries, self.keys.sender(producer)]
         args: list[Any] = [GROUP, PARKED, batch, SENDER_MEMORY_MS, once_ms]
         for job in jobs:
             if job.key:
                 keys.append(self.keys.once(job.key))
-            args += (LANE_NUMBER[job.lane], job.when, "1" if job.key else "0", job.body)
-        answer = await self._opened(self._submit, keys, args)
+            args += (LANE_NUMBER[job.lane], job.when, "1" if job.key else "0", job.extra, job.body)
+        answer = await self.call(self._submit, keys, args)
         return [
             Accepted(text[1:].decode(), True) if text.startswith(b"=") else Accepted(text.decode(), False)
             for text in answer
@@ -165,23 +190,24 @@ class Dispatch:
         for end in finished:
             args += (end.outcome, end.lane, end.entry, end.attempt, end.job, end.delay_ms, end.body)
         for arrival in arrivals:
-            args += (arrival.lane, arrival.entry)
-        answer = await self._opened(self._cycle, self._work_keys, args)
-        deliveries = [Delivery(*answer[at : at + 5]) for at in range(2, len(answer), 5)]
-        return Cycle(answer[0] == 1, answer[1], deliveries)
+            args += (arrival.lane, arrival.entry, arrival.job)
+        answer = await self.call(self._cycle, self.keys.entries, args)
+        deliveries = [Delivery(*answer[at : at + 5]) for at in range(3, len(answer), 5)]
+        return Cycle(answer[0] == 1, answer[1], answer[2] >= 1, answer[2] == 2, deliveries)
 
-    async def beat(self, consumer: str, lease_ms: int, *, enter: bool = False) -> tuple[bool, list[str]]:
-        """Give a sign of life: whether this consumer still lives, and which others fell silent."""
-        keys = (self.keys.epoch, self.keys.workers)
-        answer = await self._opened(self._beat, keys, (consumer, lease_ms, "1" if enter else "0"))
-        return answer[0] == 1, [name.decode() for name in answer[1:]]
+    async def beat(self, consumer: str, lease_ms: int, *, enter: bool = False) -> Beat:
+        """Give a sign of life, and learn what the others say."""
+        keys = (self.keys.epoch, self.keys.workers, self.keys.told)
+        answer = await self.call(self._beat, keys, (consumer, lease_ms, "1" if enter else "0"))
+        names = 2 + answer[1]
+        return Beat(answer[0] == 1, answer[2:names], [name.decode() for name in answer[names:]])
 
     async def reclaim(self, silent: str, lease_ms: int, crash_limit: int) -> tuple[int, int]:
         """Park a silent consumer's entries; answers how many were parked and dead-lettered."""
         parked = dead = 0
         while True:
             args = (GROUP, PARKED, silent, lease_ms, RECLAIM_PAGE, crash_limit)
-            again, lost, more = await self._opened(self._reclaim, self._work_keys, args)
+            again, lost, more = await self.call(self._reclaim, self.keys.entries, args)
             parked, dead = parked + again, dead + lost
             if not more:
                 return parked, dead
@@ -195,12 +221,12 @@ class Dispatch:
         count: int
         while True:
             args = (GROUP, PARKED, consumer, RECLAIM_PAGE, reason, "1" if leave else "0", *running)
-            count, more = await self._opened(self._release, self._work_keys[:8], args)
+            count, more = await self.call(self._release, self.keys.entries, args)
             given += count
             if not more:
                 return given
 
-    async def _opened(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    async def call(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Call a script; open the partition first where it is new or the server lost it."""
         try:
             return await script(self.redis, keys, args)

@@ -7,6 +7,7 @@
     │   ├── TooLarge             over a stated bound
     │   └── NotFound             no such job, queue or artifact
     ├── Unavailable              right request, wrong moment: try again after `retry_after` seconds
+    │   └── BacklogFull          the queue's backlog bound is reached
     ├── Misconfigured            a setting or the server is not as it must be; says what to change
     ├── JobFailed                whoever awaited its result: the job ended without one
     └── HandlerError             raised by handlers to say how their attempt ended
@@ -74,6 +75,10 @@ class Unavailable(PenstockError):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         self.retry_after: Final = retry_after
         super().__init__(message)
+
+
+class BacklogFull(Unavailable):
+    """As many jobs wait as the queue may hold."""
 
 
 class Misconfigured(PenstockError):

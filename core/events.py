@@ -13,7 +13,7 @@ tag (`completed/2`) and an upcaster in `UPCASTERS`; `tests/unit/golden/` keeps t
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -25,7 +25,9 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Submitted(Body, frozen=True):
-    """A job was accepted. `delay` in s after this event, or `run_at` in Unix ms; 0 for now."""
+    """A job was accepted. `delay` in s after this event, or `run_at` in Unix ms; 0 for now. `ttl`: in s
+    after that, expires unless started. `group`: its concurrency key. `unique`: the key it held
+    alone. `origin`: the id of the job it was made from."""
 
     type: str
     payload: msgspec.Raw
@@ -39,6 +41,58 @@ class Submitted(Body, frozen=True):
     key: str = ""
     by: str = ""
     trace: str = ""
+    ttl: float = 0
+    group: str = ""
+    unique: str = ""
+    origin: str = ""
+
+
+class Requeued(Submitted, frozen=True):
+    """A job that had ended runs again: what to do, and from which end (a position) it is taken up."""
+
+    after: str = ""
+
+
+class Rescheduled(Body, frozen=True):
+    """Before it started, the job got another time (`at_once`, `delay` in s after this event, or
+    `run_at` in Unix ms; none: as it was) or another priority (empty: as it was)."""
+
+    at_once: bool = False
+    delay: float = 0
+    run_at: int = 0
+    priority: Priority | Literal[""] = ""
+    by: str = ""
+
+
+class Cancelled(Body, frozen=True):
+    """Ended on request, wherever it was; or, of a failed job, dismissed."""
+
+    by: str = ""
+    reason: str = ""
+
+
+class QueuePaused(Body, frozen=True):
+    """The queue gives out no jobs; what runs goes on."""
+
+    by: str = ""
+
+
+class QueueResumed(Body, frozen=True):
+    """The queue gives out jobs again."""
+
+    by: str = ""
+
+
+class QueueLimited(Body, frozen=True):
+    """The queue's limits from now on; 0 is none. `rate` in jobs per second, at most `burst` at once;
+    `concurrency` and `per_group` in running attempts over all workers; `backlog` in jobs."""
+
+    rate: float = 0
+    burst: int = 0
+    concurrency: int = 0
+    per_group: int = 0
+    backlog: int = 0
+    by: str = ""
 
 
 class Started(Body, frozen=True):
@@ -96,7 +150,9 @@ class Completed(Body, frozen=True):
 
 
 class Failed(Body, frozen=True):
-    """Given up: the dead letter. `reason`: permanent, exhausted or crashed."""
+    """Given up: the dead letter. `reason`: permanent (the handler said so), exhausted (no attempt
+    left), crashed (it killed its workers), expired (not started within its ttl) or lost (its submitted
+    event was trimmed by hand)."""
 
     reason: str
     error: str
@@ -107,11 +163,27 @@ class Failed(Body, frozen=True):
 
 
 AnyBody: TypeAlias = (
-    Submitted | Started | Progressed | Logged | AttemptFailed | LeaseExpired | Released | Completed | Failed
+    Submitted
+    | Requeued
+    | Rescheduled
+    | Started
+    | Progressed
+    | Logged
+    | AttemptFailed
+    | LeaseExpired
+    | Released
+    | Completed
+    | Failed
+    | Cancelled
+    | QueuePaused
+    | QueueResumed
+    | QueueLimited
 )
 
 TAGS: Final[Mapping[str, type[AnyBody]]] = {
     "submitted": Submitted,
+    "requeued": Requeued,
+    "rescheduled": Rescheduled,
     "started": Started,
     "progressed": Progressed,
     "logged": Logged,
@@ -120,7 +192,14 @@ TAGS: Final[Mapping[str, type[AnyBody]]] = {
     "released": Released,
     "completed": Completed,
     "failed": Failed,
+    "cancelled": Cancelled,
+    "queue_paused": QueuePaused,
+    "queue_resumed": QueueResumed,
+    "queue_limited": QueueLimited,
 }
+
+# Facts about the queue itself: their `job` is empty, as if each were a job's first event.
+QUEUE_TAGS: Final = frozenset({"queue_paused", "queue_resumed", "queue_limited"})
 
 # Old tag → the present tag and how an old body becomes a present one. None is old yet.
 UPCASTERS: Final[Mapping[str, tuple[str, Callable[[bytes], bytes]]]] = {}

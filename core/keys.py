@@ -11,6 +11,14 @@ them together on a single server and on a cluster alike. With the namespace `pen
     penstock:{email.0}:due                   zset    when a parked entry may be claimed, ms
     penstock:{email.0}:workers               zset    consumers, by their last sign of life, ms
     penstock:{email.0}:crashes               hash    entries whose worker died, how often
+    penstock:{email.0}:control               hash    paused, limits, and their counters
+    penstock:{email.0}:groups                hash    concurrency key → how many of its jobs run
+    penstock:{email.0}:group_of              hash    entries that run or are held → their group
+    penstock:{email.0}:held                  zset    parked entries whose group runs all it may
+    penstock:{email.0}:turns                 zset    groups with held entries, last served first out
+    penstock:{email.0}:unique                hash    unique key → the job that holds it
+    penstock:{email.0}:unique_of             hash    entries whose job holds a unique key
+    penstock:{email.0}:told                  hash    cancelled entries that still run → consumer
     penstock:{email.0}:once:<key>            string  idempotency key → the first job's position
     penstock:{email.0}:sender:<producer>     string  a producer's last batch and its answer
     penstock:{email.0}:view:checkpoint       string  the last position the views have seen
@@ -64,6 +72,14 @@ class PartitionKeys:
         self.due: Final = self.prefix + "due"
         self.workers: Final = self.prefix + "workers"
         self.crashes: Final = self.prefix + "crashes"
+        self.control: Final = self.prefix + "control"
+        self.told: Final = self.prefix + "told"
+        # What the scripts that move jobs take, in the order of entries.lua.
+        self.entries: Final = (
+            *(self.epoch, self.log, *self.lanes, self.due, self.workers, self.crashes, self.control),
+            *(self.prefix + name for name in ("group_of", "groups", "held", "turns", "unique", "unique_of")),
+            self.told,
+        )
         self.checkpoint: Final = self.prefix + "view:checkpoint"
         self.jobs: Final = self.prefix + "view:jobs"
         self.stats: Final = self.prefix + "view:stats"
@@ -76,6 +92,9 @@ class PartitionKeys:
 
     def once(self, key: str) -> str:
         return f"{self.prefix}once:{key}"
+
+    def marker(self, end: str) -> str:
+        return f"{self.prefix}once:end:{end}"
 
     def sender(self, producer: str) -> str:
         return f"{self.prefix}sender:{producer}"

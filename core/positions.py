@@ -46,19 +46,18 @@ def order(position: str) -> tuple[int, int]:
     return int(ms), int(seq)
 
 
-def sortable(position: str) -> str:
-    """The same position with fixed width, so that text order is log order (13 + 1 + 6 digits).
-
-    Past 999,999 events in one millisecond the order within that millisecond is lost, no more.
-    """
+def packed(position: str) -> bytes:
+    """A position as the views hold it: 6 bytes of ms and 8 of seq, so that their order is that of the
+    log. A few bytes more, as text takes, and the server's allocator gives sixteen more: of 500 bytes
+    that a waiting job costs in all, 32. Raises ValueError, or OverflowError past the year 10889."""
     ms, seq = position.split("-")
-    return f"{ms:0>13}-{seq:0>6}"
+    return (int(ms) << 64 | int(seq)).to_bytes(14, "big")
 
 
-def unsortable(text: str) -> str:
-    """The position that `sortable` padded."""
-    ms, seq = text.split("-")
-    return f"{int(ms)}-{int(seq)}"
+def unpacked(place: bytes) -> str:
+    """The position that `packed` made."""
+    number = int.from_bytes(place, "big")
+    return f"{number >> 64}-{number & 0xFFFF_FFFF_FFFF_FFFF}"
 
 
 def delta(base: str, position: str) -> str:

@@ -1,56 +1,42 @@
 #!lua flags=allow-oom
 -- cycle: a worker's whole conversation: report what ended, take what is next, in one round trip.
 --
--- KEYS    1 epoch   2 log   3..6 lanes high, normal, low, later   7 due   8 workers   9 crashes
--- ARGV    1 group   2 parked   3 consumer   4 how many to take
+-- KEYS    see entries.lua
+-- ARGV    see entries.lua; then 3 consumer   4 how many to take
 --         5 number of notes   6 number of finished attempts   7 number of arrivals; then for each
 --         note      lane, entry, job, tag, body
 --         finished  outcome, lane, entry, attempt, job, delay in ms, body; the outcome is the tag of
 --                   its event: completed, failed, attempt_failed, or released (no event if its
 --                   body is empty); the delay says when the last two are due again
---         arrival   lane, entry: came by the worker's blocking read, not started yet
+--         arrival   lane, entry, job: came by the worker's blocking read; `job` is empty if it waits
+--                   for this answer, else the worker had all it needs and has begun it
 -- Answer  1 if the consumer is alive, 0 if its lease ran out (then nothing is taken and arrivals
---         are parked); how many finished attempts came too late; then for each job taken: lane,
---         entry, attempt, job, body of its `submitted` event
+--         are parked); how many finished attempts came too late; 0, or 1 if the queue is paused or
+--         has limits, or 2 if for these it gives nothing now; then for each job taken: lane, entry,
+--         attempt, job, body of its `submitted` event
 -- Promise XACK opens once, so of all who complete a job one appends the terminal event. An attempt
 --         that ended otherwise changes something only if this consumer still owns the entry in that
 --         very attempt. All checks are per entry, so one stale item never spoils the batch; and
 --         finished attempts reported again after a lost answer append nothing twice.
 
-if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('NOTOPEN partition') end
+local ME, want = ARGV[3], tonumber(ARGV[4])
+local answer = { call('ZSCORE', WORKERS, ME) and 1 or 0, 0, 0 }
+local alive = answer[1] == 1
+if alive then call('ZADD', WORKERS, NOW, ME) end
 
-local group, parked, me, want = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local log, due, workers, crashes = KEYS[2], KEYS[7], KEYS[8], KEYS[9]
-local call = redis.call
-
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local alive = call('ZSCORE', workers, me) and 1 or 0
-if alive == 1 then call('ZADD', workers, now, me) end
-
-local anyone_parked = call('EXISTS', due) == 1
-local anyone_crashed = call('EXISTS', crashes) == 1
 local at = 8
-local late = 0
 local acknowledged = {}
-local answer = { alive, 0 }
 
-local function append(tag, job, body)
-  call('XADD', log, '*', 'event', tag, 'job', job, 'body', body)
-end
-
-local function owned(lane, entry)
-  local row = call('XPENDING', lane, group, entry, entry, 1)[1]
-  return row and row[2] == me and row
+local function owned(number, entry)
+  local row = pending(number, entry)
+  return row and row[2] == ME and row
 end
 
 local function acknowledge(number, entry)
-  local lane = KEYS[2 + number]
-  if call('XACK', lane, group, entry) == 0 then return false end
+  if call('XACK', lane_of(number), WORKERS_GROUP, entry) == 0 then return false end
   local list = acknowledged[number]
   if list then list[#list + 1] = entry else acknowledged[number] = { entry } end
-  if anyone_parked then call('ZREM', due, number .. ':' .. entry) end
-  if anyone_crashed then call('HDEL', crashes, number .. ':' .. entry) end
+  if any_due or any_crash or any_group or any_unique then forget(number, entry) end
   return true
 end
 
@@ -63,8 +49,8 @@ end
 -- delivered and acknowledged, so one XTRIM takes all of it; only what was overtaken needs an XDEL
 -- of its own, which must search a node of a hundred entries.
 local function sweep(number, entries)
-  local lane = KEYS[2 + number]
-  local oldest = call('XPENDING', lane, group)[2]
+  local lane = lane_of(number)
+  local oldest = call('XPENDING', lane, WORKERS_GROUP)[2]
   local old_ms, old_seq = math.huge, 0
   if oldest then old_ms, old_seq = parts(oldest) end
   local new_ms, new_seq = 0, 0
@@ -81,14 +67,20 @@ local function sweep(number, entries)
   end
 end
 
-local function park(number, entry, when, attempts)
-  call('XCLAIM', KEYS[2 + number], group, parked, 0, entry, 'RETRYCOUNT', attempts, 'JUSTID')
-  call('ZADD', due, when, number .. ':' .. entry)
-  anyone_parked = true
+local begun = ',"worker":"' .. ME .. '"}'
+
+-- What was begun comes first: in the log an attempt starts before it says anything or ends.
+local waiting = {}
+local arrival = #ARGV - 3 * tonumber(ARGV[7]) + 1
+for i = arrival, #ARGV, 3 do
+  local number, entry, job = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
+  if owned(number, entry) then
+    if job ~= '' then append('started', job, '{"attempt":1' .. begun) else waiting[#waiting + 1] = { number, entry } end
+  end
 end
 
 for _ = 1, tonumber(ARGV[5]) do
-  if owned(KEYS[2 + tonumber(ARGV[at])], ARGV[at + 1]) then append(ARGV[at + 3], ARGV[at + 2], ARGV[at + 4]) end
+  if owned(tonumber(ARGV[at]), ARGV[at + 1]) then append(ARGV[at + 3], ARGV[at + 2], ARGV[at + 4]) end
   at = at + 5
 end
 
@@ -96,19 +88,18 @@ for _ = 1, tonumber(ARGV[6]) do
   local outcome, number, entry = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2]
   local job, body = ARGV[at + 4], ARGV[at + 6]
   if outcome == 'completed' then
-    if acknowledge(number, entry) then append(outcome, job, body) else late = late + 1 end
+    if acknowledge(number, entry) then append(outcome, job, body) else answer[2] = answer[2] + 1 end
   else
-    local row = owned(KEYS[2 + number], entry)
+    local row = owned(number, entry)
     if not row or row[4] ~= tonumber(ARGV[at + 3]) then
-      late = late + 1
+      answer[2] = answer[2] + 1
     elseif outcome == 'failed' then
       acknowledge(number, entry)
       append(outcome, job, body)
-    elseif outcome == 'attempt_failed' then
-      park(number, entry, now + tonumber(ARGV[at + 5]), row[4])
-      append(outcome, job, body)
     else
-      park(number, entry, now + tonumber(ARGV[at + 5]), row[4] - 1)
+      local spent = outcome == 'attempt_failed' and row[4] or row[4] - 1
+      leave_group(number .. ':' .. entry)
+      park(number, entry, NOW + tonumber(ARGV[at + 5]), spent)
       if body ~= '' then append(outcome, job, body) end
     end
   end
@@ -117,59 +108,150 @@ end
 
 for number, entries in pairs(acknowledged) do sweep(number, entries) end
 
-local begun = ',"worker":"' .. me .. '"}'
+-- Limits: how many of those wanted the queue lets go now.
 
-local function start(number, entry, attempt, job)
-  if job == '' then job = entry end
-  local found = call('XRANGE', log, entry, entry)[1]
-  if found then
-    append('started', job, '{"attempt":' .. attempt .. begun)
-    local n = #answer
-    answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4], answer[n + 5] = number, entry, attempt, job, found[2][6]
-  elseif acknowledge(number, entry) then
-    call('XDEL', KEYS[2 + number], entry)
+local control = call('HMGET', CONTROL, 'paused', 'concurrency', 'rate', 'burst', 'tokens', 'at', 'per_group')
+local per_group = tonumber(control[7] or 0)
+local tokens
+local asked = want
+
+if control[1] then want = 0 end
+if control[2] and want > 0 then
+  local running = -call('ZCARD', DUE) - call('ZCARD', HELD)
+  for number = 1, LATER do running = running + call('XPENDING', lane_of(number), WORKERS_GROUP)[1] end
+  want = math.max(0, math.min(want, control[2] - running + #waiting))
+end
+if control[3] and want > 0 then
+  -- A token bucket, filled by the server's clock: rate in jobs per second, at most burst at once.
+  local burst = tonumber(control[4])
+  tokens = math.min(burst, tonumber(control[5] or burst) + (NOW - (control[6] or NOW)) * control[3] / 1000)
+  want = math.min(want, math.floor(tokens))
+end
+if control[1] or control[2] or control[3] or control[7] then answer[3] = want == 0 and asked > 0 and 2 or 1 end
+
+-- Taking.
+
+local taken = 0
+
+-- Whether the entry's group has room; if not it is held until it has.
+local function admitted(number, entry, deliveries, name)
+  local member = number .. ':' .. entry
+  if tonumber(call('HGET', GROUPS, name) or 0) < per_group then
+    call('HINCRBY', GROUPS, name, 1)
+    call('HSET', GROUP_OF, member, name)
+    any_group = true
+    return true
+  end
+  call('XCLAIM', lane_of(number), WORKERS_GROUP, PARKED, 0, entry, 'RETRYCOUNT', deliveries - 1, 'JUSTID')
+  call('ZADD', HELD, 0, name .. '\31' .. member)
+  call('HSET', GROUP_OF, member, name)
+  call('ZADD', TURNS, 'NX', call('HINCRBY', CONTROL, 'turn', 1), name)
+  any_group = true
+  return false
+end
+
+local function lose(number, entry, job, body)
+  acknowledge(number, entry)
+  call('XDEL', lane_of(number), entry)
+  append('failed', job, body)
+end
+
+-- Start an entry that this consumer owns; `fields` as in the lane.
+local function start(number, entry, attempt, fields)
+  local job = fields[2] ~= '' and fields[2] or entry
+  if #fields > 4 then
+    local extra = {}
+    for i = 5, #fields, 2 do extra[fields[i]] = fields[i + 1] end
+    if extra['until'] and attempt == 1 and tonumber(extra['until']) < NOW then
+      return lose(number, entry, job, '{"reason":"expired","error":"Expired","message":"not started within its ttl"}')
+    end
+    if extra.group and per_group > 0 and not admitted(number, entry, attempt, extra.group) then return end
+  end
+  local spec = fields[4] ~= '' and fields[4] or entry
+  local found = call('XRANGE', LOG, spec, spec)[1]
+  if not found then
     -- Only a hand that trims the log can do this; the job cannot run, and says so.
-    append('failed', job, '{"reason":"lost","error":"LogTrimmed","message":"its submitted event is no longer in the log"}')
+    return lose(number, entry, job, '{"reason":"lost","error":"LogTrimmed","message":"its submitted event is no longer in the log"}')
+  end
+  append('started', job, '{"attempt":' .. attempt .. begun)
+  local n = #answer
+  answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4], answer[n + 5] = number, entry, attempt, job, found[2][6]
+  want, taken = want - 1, taken + 1
+end
+
+-- Claim a parked entry and start it; one that ended meanwhile is only forgotten.
+local function claim(number, entry)
+  local claimed = call('XCLAIM', lane_of(number), WORKERS_GROUP, ME, 0, entry)[1]
+  if claimed then start(number, entry, pending(number, entry)[4], claimed[2]) end
+end
+
+for _, it in ipairs(waiting) do
+  if alive and want > 0 then
+    start(it[1], it[2], 1, call('XRANGE', lane_of(it[1]), it[2], it[2])[1][2])
+  else
+    park(it[1], it[2], NOW, 0)
   end
 end
 
-for _ = 1, tonumber(ARGV[7]) do
-  local number, entry = tonumber(ARGV[at]), ARGV[at + 1]
-  if owned(KEYS[2 + number], entry) then
-    if alive == 1 then
-      start(number, entry, 1, call('XRANGE', KEYS[2 + number], entry, entry)[1][2][2])
-      want = want - 1
-    else
-      park(number, entry, now, 0)
+if not alive then return answer end
+
+-- Held entries: one of each group that has room, the group served longest ago first, and again.
+local function take_turns()
+  local progress = true
+  while want > 0 and progress do
+    progress = false
+    for _, name in ipairs(call('ZRANGE', TURNS, 0, 63)) do
+      if want <= 0 then break end
+      if per_group == 0 or tonumber(call('HGET', GROUPS, name) or 0) < per_group then
+        local member = call('ZRANGEBYLEX', HELD, '[' .. name .. '\31', '(' .. name .. '\32', 'LIMIT', 0, 1)[1]
+        if member then
+          call('ZREM', HELD, member)
+          member = string.sub(member, #name + 2)
+          call('HDEL', GROUP_OF, member)
+          call('ZADD', TURNS, call('HINCRBY', CONTROL, 'turn', 1), name)
+          claim(tonumber(string.sub(member, 1, 1)), string.sub(member, 3))
+          progress = true
+        else
+          call('ZREM', TURNS, name)
+        end
+      end
     end
   end
-  at = at + 2
 end
 
-answer[2] = late
-if alive == 0 then return answer end
-
-if want > 0 and anyone_parked then
-  for _, member in ipairs(call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, want)) do
-    local number, entry = tonumber(string.sub(member, 1, 1)), string.sub(member, 3)
-    local claimed = call('XCLAIM', KEYS[2 + number], group, me, 0, entry)[1]
-    call('ZREM', due, member)
-    if claimed then
-      start(number, entry, call('XPENDING', KEYS[2 + number], group, entry, entry, 1)[1][4], claimed[2][2])
-      want = want - 1
+local function take_fresh()
+  for number = 1, 3 do
+    -- Entries of a full group are held, not taken: read on, but leave the server to others in time.
+    for _ = 1, 8 do
+      if want <= 0 then return end
+      local read = call('XREADGROUP', 'GROUP', WORKERS_GROUP, ME, 'COUNT', want, 'STREAMS', lane_of(number), '>')
+      if not read then break end
+      local entries, before = read[1][2], want
+      for _, entry in ipairs(entries) do start(number, entry[1], 1, entry[2]) end
+      if #entries < before then break end
     end
   end
 end
 
-for number = 1, 3 do
-  if want <= 0 then break end
-  local read = call('XREADGROUP', 'GROUP', group, me, 'COUNT', want, 'STREAMS', KEYS[2 + number], '>')
-  if read then
-    for _, entry in ipairs(read[1][2]) do
-      start(number, entry[1], 1, entry[2][2])
-      want = want - 1
-    end
+if want > 0 and any_due then
+  for _, member in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, want)) do
+    call('ZREM', DUE, member)
+    claim(tonumber(string.sub(member, 1, 1)), string.sub(member, 3))
   end
 end
 
+if want > 0 then
+  if call('EXISTS', TURNS) == 0 then
+    take_fresh()
+  elseif call('HINCRBY', CONTROL, 'flip', 1) % 2 == 0 then
+    -- In turn, so that neither the groups that wait nor what is new is starved by the other.
+    take_turns()
+    take_fresh()
+  else
+    take_fresh()
+    take_turns()
+  end
+end
+
+if tokens then call('HSET', CONTROL, 'tokens', tostring(tokens - taken), 'at', NOW) end
 return answer

@@ -1,58 +1,78 @@
 #!lua
 -- submit: accept a batch of jobs, all or nothing, once.
 --
--- KEYS    1 epoch   2 log   3..6 lanes high, normal, low, later   7 due   8 sender
---         9.. idempotency keys, in the order in which the jobs name them
--- ARGV    1 group   2 parked   3 batch number   4 life of a sender's memory, ms
---         5 life of an idempotency key, ms
---         then 4 for each job: lane (1..3), when ('' now, '+ms' after now, 'ms' Unix time),
---         1 if it has an idempotency key else 0, body of its `submitted` event
--- Answer  for each job its position; with '=' in front where an idempotency key was known and
---         the position is the first job's
+-- KEYS    see entries.lua; then 18 sender, and 19.. idempotency keys, in the order in which the
+--         jobs name them
+-- ARGV    see entries.lua; then 3 batch number   4 life of a sender's memory, ms
+--         5 life of an idempotency key, ms; then 5 for each job: lane (1..3), when ('' now,
+--         '+ms' after now, 'ms' Unix time), 1 if it has an idempotency key else 0, extra ('' or
+--         JSON: group; ttl in ms; unique, life in ms, replace), body of its `submitted` event
+-- Answer  for each job its position; with '=' in front where an idempotency key or a unique key
+--         was known and the position is the first job's
 -- Promise event and lane entry have one id and are written together. The batch number makes the
 --         call idempotent: a producer that lost the answer sends the same batch again and gets
 --         the same answer, and nothing is written twice. Batch numbers rise: a copy of an older
---         batch, late from a connection that broke, is refused.
+--         batch, late from a connection that broke, is refused. Over the backlog bound the whole batch
+--         is refused (FULL).
 
-if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('NOTOPEN partition') end
+local batch, sender = ARGV[3], KEYS[18]
 
-local group, parked, batch = ARGV[1], ARGV[2], ARGV[3]
-local log, due, sender = KEYS[2], KEYS[7], KEYS[8]
-
-local last = redis.call('HMGET', sender, 'batch', 'answer')
+local last = call('HMGET', sender, 'batch', 'answer')
 if last[1] == batch then return cjson.decode(last[2]) end
 if last[1] and tonumber(last[1]) > tonumber(batch) then return redis.error_reply('OLDBATCH answered long ago') end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local answer, once = {}, 9
+local bound = tonumber(call('HGET', CONTROL, 'backlog') or 0)
+if bound > 0 then
+  local backlog = call('XLEN', KEYS[3]) + call('XLEN', KEYS[4]) + call('XLEN', KEYS[5]) + call('XLEN', KEYS[6])
+  if backlog + (#ARGV - 5) / 5 > bound then
+    return redis.error_reply('FULL ' .. backlog .. ' jobs wait, and the bound is ' .. bound)
+  end
+end
 
-for job = 6, #ARGV, 4 do
-  local lane, when, body = tonumber(ARGV[job]), ARGV[job + 1], ARGV[job + 3]
+-- Who holds a unique key, as a position; nil if it is free. A holder that is still delayed may
+-- have to make way for the newer job (debounce).
+local function holder(extra)
+  local held = call('HGET', UNIQUE, extra.unique)
+  if not held then return nil end
+  local number, entry, job, expires = string.match(held, '^(%d):(%S+) (%S+) (%d+)$')
+  if tonumber(expires) <= NOW then return nil end
+  if not extra.replace then return job end
+  number = tonumber(number)
+  local row = pending(number, entry)
+  if not (row and number == LATER and row[2] == PARKED and tonumber(row[4]) == 0) then return job end
+  withdraw(number, entry, row)
+  append('cancelled', job, '{"by":"debounce","reason":"replaced by a newer job with its unique key"}')
+  return nil
+end
+
+local answer, once = {}, 19
+for job = 6, #ARGV, 5 do
+  local extra = ARGV[job + 3] ~= '' and cjson.decode(ARGV[job + 3]) or nil
   local key, first
   if ARGV[job + 2] == '1' then
     key, once = KEYS[once], once + 1
-    first = redis.call('GET', key)
+    first = call('GET', key)
   end
+  if not first and extra and extra.unique then first = holder(extra) end
   if first then
     answer[#answer + 1] = '=' .. first
   else
-    local id = redis.call('XADD', log, '*', 'event', 'submitted', 'job', '', 'body', body)
-    if when == '' then
-      redis.call('XADD', KEYS[2 + lane], id, 'job', '')
-    else
-      -- A delayed job is a parked pending entry: taken at once by nobody, claimed when due.
-      local at = string.sub(when, 1, 1) == '+' and now + tonumber(when) or tonumber(when)
-      redis.call('XADD', KEYS[6], id, 'job', '')
-      redis.call('XREADGROUP', 'GROUP', group, parked, 'COUNT', 1, 'STREAMS', KEYS[6], '>')
-      redis.call('XCLAIM', KEYS[6], group, parked, 0, id, 'RETRYCOUNT', 0, 'JUSTID')
-      redis.call('ZADD', due, at, '4:' .. id)
+    local id = append('submitted', '', ARGV[job + 4])
+    local lane = tonumber(ARGV[job])
+    -- A lone job for an empty lane brings its body along: an idle worker begins at once.
+    local along = #ARGV == 10 and call('XLEN', lane_of(lane)) == 0 and ARGV[job + 4] or nil
+    local number = place(lane, id, '', '', ARGV[job + 1], extra, along)
+    if key then call('SET', key, id, 'PX', ARGV[5]) end
+    if extra and extra.unique then
+      local member = number .. ':' .. id
+      call('HSET', UNIQUE, extra.unique, string.format('%s %s %d', member, id, NOW + extra.life))
+      call('HSET', UNIQUE_OF, member, extra.unique)
+      any_unique = true
     end
-    if key then redis.call('SET', key, id, 'PX', ARGV[5]) end
     answer[#answer + 1] = id
   end
 end
 
-redis.call('HSET', sender, 'batch', batch, 'answer', cjson.encode(answer))
-redis.call('PEXPIRE', sender, ARGV[4])
+call('HSET', sender, 'batch', batch, 'answer', cjson.encode(answer))
+call('PEXPIRE', sender, ARGV[4])
 return answer
