@@ -20,14 +20,15 @@ from penstock.core.contracts import Backoff, Priority, declaration
 from penstock.core.dispatch import Accepted, Submission
 from penstock.core.endings import Endings
 from penstock.core.errors import InvalidJob, JobFailed, NotFound, Refused
-from penstock.core.events import Completed, Event, Failed, decode
+from penstock.core.events import Cancelled, Completed, Event, Failed, decode
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.lifecycle import TERMINAL, State, fold_all
 from penstock.core.log import Log
 from penstock.core.positions import parse_job_id
 from penstock.core.settings import Settings, read_settings
+from penstock.core.story import find, tell
 from penstock.core.validation import every_problem
-from penstock.producer.intake import JobOptions, JobRequest, prepare
+from penstock.producer.intake import JobOptions, JobRequest, Unique, prepare
 from penstock.producer.outlet import Outlet
 
 T = TypeVar("T")
@@ -48,6 +49,9 @@ class SubmitOptions(TypedDict, total=False):
     timeout: float
     tags: Sequence[str]
     key: str
+    ttl: float
+    group: str
+    unique: Unique
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -67,7 +71,7 @@ class Producer:
         self.settings: Final = settings or read_settings()
         self._owned: Final = redis is None
         self.redis: Final = redis or connect(self.settings)
-        self._keys: Final = Keys(self.settings.namespace)
+        self.keys: Final = Keys(self.settings.namespace)
         self._outlets: dict[str, Outlet] = {}
         self._endings: dict[str, Endings] = {}
 
@@ -136,10 +140,6 @@ class Producer:
         parse_job_id(job_id)
         return Handle(self, job_id, "", False)
 
-    def log(self, queue: str, partition: int) -> Log:
-        """The log that holds a queue's jobs."""
-        return Log(self.redis, self._keys.partition(queue, partition))
-
     def endings(self, keys: PartitionKeys) -> Endings:
         """The shared waiter of a partition."""
         if keys.name not in self._endings:
@@ -152,12 +152,12 @@ class Producer:
     def _outlet(self, queue: str) -> Outlet:
         outlet = self._outlets.get(queue)
         if outlet is None:
-            keys = self._keys.partition(queue)
+            keys = self.keys.partition(queue)
             outlet = self._outlets[queue] = Outlet(self.redis, keys, once_s=self.settings.idempotency_ttl)
         return outlet
 
     def _id(self, queue: str, accepted: Accepted) -> str:
-        return self._keys.partition(queue).job_id(accepted.position)
+        return self.keys.partition(queue).job_id(accepted.position)
 
 
 class Handle:
@@ -168,26 +168,22 @@ class Handle:
         self.id: Final = job_id
         self.type: Final = type
         self.known: Final = known
-        self.queue, self._partition, self._position = parse_job_id(job_id)
+        self.queue, partition, self._position = parse_job_id(job_id)
+        self._keys: Final = producer.keys.partition(self.queue, partition)
 
     def __repr__(self) -> str:
         return f"<Handle {self.id}>"
 
-    @property
-    def _log(self) -> Log:
-        return self._producer.log(self.queue, self._partition)
-
     async def state(self) -> State:
         """The job's state now. Raises NotFound where the log does not hold it."""
-        job = fold_all(await self.events())
+        job = await find(self._producer.redis, self._keys, self._position)
         if job is None:
             raise NotFound(f"no job {self.id}")
         return job.state
 
     async def events(self) -> list[Event]:
         """All its events so far."""
-        first = await self._log.read([self._position])
-        return [*first, *await self._log.history(self._position, self._position)] if first else []
+        return await tell(self._producer.redis, self._keys, self._position)
 
     @overload
     async def result(self, *, timeout: float | None = None) -> Any: ...
@@ -200,17 +196,22 @@ class Handle:
         """
         async with (
             asyncio.timeout(timeout),
-            self._producer.endings(self._log.keys).watch(self._position) as ended,
+            self._producer.endings(self._keys).watch(self._position) as ended,
         ):
             events = await self.events()
-            if not events:
+            job = fold_all(events)
+            if job is None:
                 raise NotFound(f"no job {self.id}")
             over = [event for event in events if event.tag in TERMINAL]
-            body = decode(over[-1] if over else await ended)
-        if isinstance(body, Completed):
-            return msgspec.json.decode(body.result, type=type)
-        assert isinstance(body, Failed)  # noqa: S101 - the only other terminal event
-        raise JobFailed(self.id, body.reason, body.error, body.message)
+            body = decode(over[-1] if job.state in TERMINAL else await ended)
+        match body:
+            case Completed():
+                return msgspec.json.decode(body.result, type=type)
+            case Failed():
+                raise JobFailed(self.id, body.reason, body.error, body.message)
+            case Cancelled():
+                raise JobFailed(self.id, "cancelled", "Cancelled", body.reason)
+        raise NotFound(f"the end of {self.id} cannot be read")
 
 
 _PENDING: Final = Refused("not sent yet")

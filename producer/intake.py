@@ -20,6 +20,7 @@ from penstock.core.contracts import (
     Priority,
     declared,
 )
+from penstock.core.control import extra_of
 from penstock.core.dispatch import Submission
 from penstock.core.errors import FieldProblem, InvalidJob, TooLarge
 from penstock.core.events import Submitted, encode
@@ -28,15 +29,29 @@ from penstock.core.validation import every_problem
 MAX_TAGS: Final = 20
 MAX_KEY_CHARS: Final = 255
 LATEST_MS: Final = 2**43
+NO_CONTROLS: Final = r"^[^\x00-\x1f]*$"
 
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+
+
+class Unique(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """At most one live job holds `key`: while it does, submitting another answers with the holder.
+
+    It is held until the job ends, however it ends, but no longer than `life` seconds. `replace`
+    (debounce): a holder that is still delayed makes way for the newer job.
+    """
+
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_KEY_CHARS)]
+    life: Annotated[float, msgspec.Meta(gt=0, le=MAX_DELAY_S)] = 24 * 3600.0
+    replace: bool = False
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a submission may say beside its payload; the rest comes from the type's contract.
 
     Times in seconds. `run_at` is a moment (ISO 8601 with a time zone, or Unix time in ms) and
-    excludes `delay`. `key` is the idempotency key.
+    excludes `delay`. `key` is the idempotency key. `ttl`: give up unless started within this time
+    (after `delay` or `run_at`). `group`: the concurrency key, like a tenant.
     """
 
     priority: Priority | None = None
@@ -49,6 +64,9 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     timeout: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)] | None = None
     tags: Annotated[tuple[Tag, ...], msgspec.Meta(max_length=MAX_TAGS)] = ()
     key: Annotated[str, msgspec.Meta(max_length=MAX_KEY_CHARS)] = ""
+    ttl: Annotated[float, msgspec.Meta(gt=0, le=MAX_DELAY_S)] | None = None
+    group: Annotated[str, msgspec.Meta(max_length=100, pattern=NO_CONTROLS)] = ""
+    unique: Unique | None = None
 
 
 class JobRequest(JobOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,16 +99,30 @@ def prepare(
     elif request.delay:
         told["delay"] = request.delay
         when = f"+{round(request.delay * 1000)}"
+    if request.ttl:
+        told["ttl"] = request.ttl
+    if request.unique:
+        told["unique"] = request.unique.key
     event = Submitted(
         type=request.type,
         payload=request.payload,
         tags=request.tags,
+        group=request.group,
         key=request.key,
         by=by,
         trace=trace,
         **told,
     )
-    return Submission(told.get("priority", "normal"), encode(event), when, request.key)
+    extra = b""
+    if request.unique or request.ttl or request.group:
+        extra = _extra(event, request.unique)
+    return Submission(told.get("priority", "normal"), encode(event), when, request.key, extra)
+
+
+def _extra(event: Submitted, unique: Unique | None) -> bytes:
+    if unique is None:
+        return extra_of(event)
+    return extra_of(event, unique=unique.key, life=round(unique.life * 1000), replace=unique.replace)
 
 
 def _problems(queue: str, contract: Contract, request: JobRequest, max_payload: int) -> list[FieldProblem]:

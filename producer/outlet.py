@@ -18,7 +18,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from penstock.core.connection import passing
 from penstock.core.dispatch import Accepted, Dispatch, Submission
-from penstock.core.errors import Unavailable
+from penstock.core.errors import BacklogFull, Unavailable
 from penstock.core.keys import PartitionKeys
 
 MAX_JOBS: Final = 1_000
@@ -115,18 +115,24 @@ class Outlet:
                 return await self._dispatch.submit(
                     jobs, producer=self._producer, batch=self._batch, once_ms=self._once_ms
                 )
-            except OutOfMemoryError as error:
-                text = "Redis has reached its maxmemory: no new jobs until there is room again"
-                raise Unavailable(text, retry_after=10) from error
             except (RedisError, OSError) as error:
                 if not passing(error):
-                    raise
+                    raise _refusal(error) from error
                 if loop.time() + pause > deadline:
                     raise Unavailable(
                         f"Redis does not answer ({error}); with an idempotency key a job is safe to resend"
                     ) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
+
+
+def _refusal(error: RedisError | OSError) -> Exception:
+    """What the server's no means to who submits."""
+    if isinstance(error, OutOfMemoryError):
+        return Unavailable("Redis has reached its maxmemory: no new jobs until there is room", retry_after=10)
+    if str(error).startswith("FULL"):
+        return BacklogFull(str(error).removeprefix("FULL "), retry_after=5)
+    return error
 
 
 def _chunks(jobs: Sequence[Submission]) -> Iterator[Sequence[Submission]]:

@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 
 from penstock.core.errors import (
+    BacklogFull,
     FieldProblem,
     InvalidJob,
     NotFound,
@@ -102,6 +103,7 @@ _KINDS: Final[Mapping[type[PenstockError], tuple[int, str, str]]] = {
     UnsupportedMedia: (415, "unsupported-media", "Content type not taken here"),
     RateLimited: (429, "rate-limited", "Too many requests"),
     Refused: (422, "refused", "Refused"),
+    BacklogFull: (429, "backlog-full", "The queue is full"),
     Unavailable: (503, "unavailable", "Not available at the moment"),
 }
 

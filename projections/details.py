@@ -7,11 +7,21 @@ from typing import Annotated, Final, cast
 import msgspec
 
 from penstock.core.contracts import Priority
-from penstock.core.events import AttemptFailed, Completed, Event, Failed, Progressed, Started, Submitted
+from penstock.core.events import (
+    AttemptFailed,
+    Cancelled,
+    Completed,
+    Event,
+    Failed,
+    Progressed,
+    Requeued,
+    Rescheduled,
+    Started,
+    Submitted,
+)
 from penstock.core.keys import PartitionKeys
-from penstock.core.lifecycle import TRANSITIONS, Job, State, fold
+from penstock.core.lifecycle import TRANSITIONS, Job, Read, State, fold, legible
 from penstock.core.positions import milliseconds, undelta
-from penstock.projections.views import Read, legible
 
 MAX_EVENTS: Final = 1_000
 
@@ -170,6 +180,13 @@ def _tell(told: JobDetail, read: Read, ready: int | None) -> None:
     event, body = read
     now = milliseconds(event.position)
     match body:
+        case Requeued():
+            told.payload, told.priority, told.attempts = body.payload, body.priority, body.attempts
+            told.timeout, told.by = body.timeout, body.by
+            told.started_at = told.finished_at = told.wait_ms = told.run_ms = None
+            told.progress = told.result = told.error = None
+        case Rescheduled(priority=priority) if priority:
+            told.priority = priority
         case Started():
             told.started_at = instant(now)
             told.wait_ms = None if ready is None else max(0, now - ready)
@@ -182,6 +199,9 @@ def _tell(told: JobDetail, read: Read, ready: int | None) -> None:
         case Failed():
             told.finished_at, told.run_ms = instant(now), body.ms or None
             told.error = Failure(body.error, body.message, body.reason, body.traceback)
+        case Cancelled():
+            told.finished_at = instant(now)
+            told.error = Failure("Cancelled", body.reason, "cancelled", "")
         case Completed():
             told.finished_at, told.run_ms = instant(now), body.ms
             told.result, told.error = body.result, None

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final
 import msgspec
 from redis.asyncio import Redis
 
+from penstock.core.events import QueueLimited
 from penstock.core.keys import PartitionKeys
-from penstock.core.positions import START, milliseconds
+from penstock.core.positions import START, milliseconds, unpacked
 from penstock.projections.histogram import Histogram, merge, quantile
 from penstock.projections.views import (
     MINUTE_MS,
@@ -19,7 +20,6 @@ from penstock.projections.views import (
     Totals,
     read_minute,
     read_stats,
-    unpacked,
 )
 
 _HOUR: Final = 60
@@ -66,6 +66,8 @@ class QueueDetail(msgspec.Struct):
     `run_ms`: how long attempts ran, however they ended."""
 
     queue: str
+    paused: bool
+    limits: QueueLimited
     counts: Counts
     types: dict[str, Counts]
     totals: Totals
@@ -141,6 +143,8 @@ def _figures(source: _Source, oldest: bytes | None) -> QueueDetail:
     lag = now - milliseconds(source.unseen[0][0].decode()) if source.unseen else 0
     return QueueDetail(
         queue=source.keys.queue,
+        paused=source.stats.paused,
+        limits=source.stats.limits,
         counts=stats.counts(),
         types=stats.types,
         totals=stats.totals,

@@ -20,10 +20,11 @@ from penstock.core.connection import command
 from penstock.core.endings import Endings
 from penstock.core.errors import FieldProblem, InvalidJob, NotFound
 from penstock.core.keys import Keys, PartitionKeys
-from penstock.core.lifecycle import STATES, TERMINAL, Job, State, fold, positions
+from penstock.core.lifecycle import STATES, TERMINAL, Job, State, positions, read_row
 from penstock.core.log import Log
-from penstock.core.positions import START, order, parse_job_id
+from penstock.core.positions import START, order, packed, parse_job_id, unpacked
 from penstock.core.settings import Settings
+from penstock.core.story import find
 from penstock.projections.details import (
     MAX_EVENTS,
     EventDetail,
@@ -34,7 +35,7 @@ from penstock.projections.details import (
     summary,
 )
 from penstock.projections.figures import QueueDetail, read_figures
-from penstock.projections.views import Stats, legible, packed, read_row, read_stats, unpacked
+from penstock.projections.views import Stats, read_stats
 
 _POSITION: Final = re.compile(r"\d{1,15}-\d{1,10}")
 _PLACE_BYTES: Final = len(packed(START))
@@ -147,30 +148,13 @@ class Queries:
         return QueueList(await read_figures(self._redis, [self._keys.partition(name) for name in names]))
 
     async def _find(self, job_id: str) -> tuple[PartitionKeys, str, Job]:
-        """The job's row, brought up to the end of the log."""
+        """The job, brought up to the end of the log."""
         queue, number, position = parse_job_id(job_id)
-        try:
-            place = packed(position)
-        except OverflowError:
-            raise NotFound(f"no job {job_id}") from None
         keys = self._keys.partition(queue, number)
-        log = Log(self._redis, keys)
-        pipeline = self._redis.pipeline(transaction=True)  # row and checkpoint must be of one moment
-        pipeline.hget(keys.jobs, place)
-        pipeline.get(keys.checkpoint)
-        row, checkpoint = await pipeline.execute()
-        job = read_row(row) if row is not None else await self._beginning(log, position)
+        job = await find(self._redis, keys, position)
         if job is None:
             raise NotFound(f"no job {job_id}")
-        after = checkpoint.decode() if row is not None else position
-        for event in await log.history(position, after):
-            job = fold(job, *legible(event)) or job
         return keys, position, job
-
-    async def _beginning(self, log: Log, position: str) -> Job | None:
-        """A job that no view knows, after its first event; None if there is none."""
-        events = await log.read([position])
-        return fold(None, *legible(events[0])) if events else None
 
     async def _rows(self, keys: PartitionKeys, places: Sequence[bytes]) -> list[tuple[str, Job]]:
         if not places:

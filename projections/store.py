@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 from penstock.core.connection import command
 from penstock.core.dispatch import Script
 from penstock.core.keys import PartitionKeys
-from penstock.core.lifecycle import TERMINAL
-from penstock.core.positions import START
-from penstock.projections.views import Changes, Read, Rows, Views, packed, read_minute, read_row, read_stats
+from penstock.core.lifecycle import TERMINAL, Read, read_row
+from penstock.core.positions import START, packed
+from penstock.projections.views import Changes, Rows, Views, read_minute, read_stats
 
 _CACHED: Final = 16_384
 _POSITION: Final = re.compile(r"[0-9]{1,14}-[0-9]{1,19}")

@@ -23,35 +23,29 @@ from typing import Final, TypeAlias, TypeVar
 import msgspec
 
 from penstock.core.events import (
+    QUEUE_TAGS,
     AnyBody,
     AttemptFailed,
     Completed,
     Event,
     Failed,
+    QueueLimited,
+    QueuePaused,
     Started,
-    Submitted,
-    decode,
     read_entry,
 )
-from penstock.core.lifecycle import STATES, Job, State, fold
+from penstock.core.lifecycle import STATES, Job, Read, State, fold, legible
 from penstock.core.log import Entry
-from penstock.core.positions import START, milliseconds
+from penstock.core.positions import START, milliseconds, packed
 from penstock.projections.histogram import Histogram, bucket
 
 MINUTE_MS: Final = 60_000
 MINUTES_KEPT: Final = 48 * 60
 
-# A time past this (in ms; the year 5138) is an error of whoever wrote it.
-_LATEST_MS: Final = 10**14
-
 _encode: Final = msgspec.json.Encoder().encode
 _encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
-read_row: Final = msgspec.json.Decoder(Job).decode
 
 T = TypeVar("T", int, str)
-
-Read: TypeAlias = tuple[Event, AnyBody | None]
-"""An event and its body, as `read` answers them."""
 
 Rows: TypeAlias = dict[str, Job | None]
 """Job's position → its row; None if the views hold none."""
@@ -65,6 +59,7 @@ class Counts(msgspec.Struct):
     active: int = 0
     completed: int = 0
     failed: int = 0
+    cancelled: int = 0
 
 
 class Totals(msgspec.Struct):
@@ -77,15 +72,20 @@ class Totals(msgspec.Struct):
     retried: int = 0
     lease_expired: int = 0
     released: int = 0
+    cancelled: int = 0
+    requeued: int = 0
     misfits: int = 0
 
 
 class Stats(msgspec.Struct):
-    """Jobs by type and state, what has happened since the log began, failures by reason."""
+    """Jobs by type and state, what has happened since the log began, failures by reason, and how the
+    queue is governed."""
 
     types: dict[str, Counts] = {}
     totals: Totals = msgspec.field(default_factory=Totals)
     reasons: dict[str, int] = {}
+    paused: bool = False
+    limits: QueueLimited = QueueLimited()
 
     def counts(self) -> Counts:
         """Jobs by state, over all types."""
@@ -114,6 +114,8 @@ _COUNTED: Final = {
     "attempt_failed": "retried",
     "lease_expired": "lease_expired",
     "released": "released",
+    "cancelled": "cancelled",
+    "requeued": "requeued",
 }
 
 
@@ -180,6 +182,9 @@ class Views:
         ends: list[Completed | AttemptFailed | Failed] = []
         for event, body in events:
             job, tag = event.job, event.tag
+            if tag in QUEUE_TAGS:
+                self._govern(body)
+                continue
             row = rows[job]
             if job not in before:
                 before[job] = row
@@ -192,6 +197,12 @@ class Views:
                 ends.append(body)
             tags[tag] = tags.get(tag, 0) + 1
         self._count_events(tags, waits, ends)
+
+    def _govern(self, body: AnyBody | None) -> None:
+        if isinstance(body, QueueLimited):
+            self.stats.limits = body
+        elif body is not None:
+            self.stats.paused = isinstance(body, QueuePaused)
 
     def _count_events(
         self, tags: dict[str, int], waits: list[int], ends: list[Completed | AttemptFailed | Failed]
@@ -225,20 +236,6 @@ class Views:
         old = sorted(minute for minute in self._minutes if minute <= self._now - MINUTES_KEPT)
         self._minutes.difference_update(old)
         return old
-
-
-def packed(position: str) -> bytes:
-    """A position as the views hold it: 6 bytes of ms and 8 of seq, so that their order is that of the
-    log. A few bytes more, as text takes, and the server's allocator gives sixteen more: of 500 bytes
-    that a waiting job costs in all, 32. Raises ValueError, or OverflowError past the year 10889."""
-    ms, seq = position.split("-")
-    return (int(ms) << 64 | int(seq)).to_bytes(14, "big")
-
-
-def unpacked(place: bytes) -> str:
-    """The position that `packed` made."""
-    number = int.from_bytes(place, "big")
-    return f"{number >> 64}-{number & 0xFFFF_FFFF_FFFF_FFFF}"
 
 
 def _by_minute(events: Sequence[Read]) -> Iterable[tuple[int, Sequence[Read]]]:
@@ -293,19 +290,6 @@ def read(entry: Entry) -> Read:
         position, fields = entry[0].decode(), entry[1]
         job = fields[3].decode(errors="replace") if len(fields) > 3 else ""
         return Event(position, "", job or position, b"null"), None
-
-
-def legible(event: Event) -> Read:
-    """An event and its body; with no tag and no body where the body cannot be read."""
-    try:
-        body = decode(event)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Event(event.position, "", event.job, event.body), None
-    if isinstance(body, Submitted):
-        sound = event.job == event.position and max(body.delay * 1000, body.run_at) < _LATEST_MS
-    else:
-        sound = not isinstance(body, AttemptFailed) or body.delay * 1000 < _LATEST_MS
-    return (event, body) if sound else (Event(event.position, "", event.job, event.body), None)
 
 
 def _move(moves: Moves, job: Job) -> Move:
