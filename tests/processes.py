@@ -5,6 +5,8 @@ tests of crashes end with: every job ended in exactly one terminal event, and no
 """
 
 import asyncio
+import os
+import signal
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -28,6 +30,7 @@ from servers import RealServer
 
 QUEUE: Final = "test"
 PAGE: Final = 5_000
+TESTS: Final = Path(__file__).parent
 JOB: Final = '{"type":"test.echo","payload":{}}'
 
 
@@ -129,6 +132,10 @@ class Site:
                 rows.append((name, entry, consumer, row["times_delivered"]))
         return rows
 
+    async def alive(self) -> set[str]:
+        """Who gives signs of life."""
+        return {name.decode() for name in await self.redis.zrange(self.keys.workers, 0, -1)}
+
     async def consumers(self) -> set[str]:
         """Who the lanes' groups know, but for the parked."""
         found = set()
@@ -210,13 +217,32 @@ def start_worker(
 ) -> Command:
     """`penstock worker` on the queue of these tests, ready: a process of its own."""
     environ = {f"PENSTOCK_{name.upper()}": value for name, value in settings.items()}
-    environ = {"PENSTOCK_LEASE": 1, "PENSTOCK_QUEUES": QUEUE, "PENSTOCK_JOBS": "jobs_for_tests", **environ}
+    ours = {"LEASE": 1, "GRACE": 2, "QUEUES": QUEUE, "JOBS": "jobs_for_tests"}
+    environ = {**{f"PENSTOCK_{name}": value for name, value in ours.items()}, **environ}
     worker = penstock(
         "worker",
         PENSTOCK_REDIS_URL=server.url,
         PENSTOCK_NAMESPACE=namespace,
-        PYTHONPATH=Path(__file__).parent,
+        PYTHONPATH=os.pathsep.join(str(folder) for folder in (TESTS, TESTS.parent / "infra/src")),
         **environ,
     )
     worker.says("ready: ")
     return worker
+
+
+async def exit_code(command: Command, timeout: float = 15.0) -> int:
+    """Wait for the end of a process, beside whatever else runs; answers its exit code."""
+
+    async def ended() -> bool:
+        return command.process.poll() is not None
+
+    await eventually(ended, timeout, f"it ends:\n{command.output}")
+    return command.wait()
+
+
+async def dismiss(*commands: Command) -> None:
+    """Ask processes to leave, all at once; each must end in order."""
+    for command in commands:
+        command.signal(signal.SIGTERM)
+    for command in commands:
+        assert await exit_code(command) == 0, command.output

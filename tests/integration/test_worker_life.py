@@ -22,6 +22,7 @@ from processes import (
     Running,
     Site,
     eventually,
+    exit_code,
     producing,
     settings_for,
     site_on,
@@ -216,7 +217,7 @@ async def test_sigterm_drains_and_ends_with_0(
         await site.until(long, "started")
         await site.until(short, "started")
         worker.signal(signal.SIGTERM)
-        assert await asyncio.to_thread(worker.wait) == 0, worker.output
+        assert await exit_code(worker) == 0, worker.output
         assert await site.tags(short) == ["submitted", "started", "completed"]
         assert await site.tags(long) == ["submitted", "started", "released"]
         (tmp_path / "gate").touch()
@@ -235,15 +236,17 @@ async def test_a_second_signal_ends_at_once_and_loses_nothing(
         for job in jobs:
             await site.until(job, "started")
         worker.signal(signal.SIGTERM)
+        waiting = await producer.submit(Echo(1))
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(asyncio.to_thread(worker.wait, 0.4), 0.3)
+            await waiting.result(timeout=0.3)
         began = time.monotonic()
         worker.signal(signal.SIGTERM)
-        assert await asyncio.to_thread(worker.wait) != 0
+        assert await exit_code(worker) != 0
         assert time.monotonic() - began < 1
         (tmp_path / "gate").touch()
         async with working(site.settings):
             assert [await job.result(timeout=WAIT) for job in jobs] == ["through"] * 3
+            assert await waiting.result(timeout=WAIT) == 1
     assert "lease_expired" in await site.tags(jobs[0])
     await site.consistent()
 
