@@ -27,6 +27,7 @@ from penstock.consumers.outbox import Outbox
 from penstock.core.artifacts import Artifacts
 from penstock.core.dispatch import Delivery, Dispatch, Finished
 from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.settings import read_settings
 
 _AT_ONCE: Final = 16
 _LEASE_MS: Final = 3_600_000
@@ -45,11 +46,15 @@ async def run_due(
     redis: Redis,
     *,
     queues: Sequence[str] | None = None,
-    namespace: str = "penstock",
+    namespace: str = "",
     artifacts: Artifacts | None = None,
     submitter: Submitter | None = None,
 ) -> Counts:
-    """Run every job of `queues` (default: those of all handlers) that is due, until none is."""
+    """Run every job of `queues` (default: those of all handlers) that is due, until none is.
+
+    `namespace`: that of PENSTOCK_NAMESPACE if empty.
+    """
+    keys = Keys(namespace or read_settings().namespace)
     known = handlers()
     executors = Executors(_AT_ONCE)
     attempts = Attempts(known, executors, artifacts=artifacts, submitter=submitter)
@@ -59,7 +64,7 @@ async def run_due(
         while True:
             before = counted.total()
             for name in names:
-                counted += await _run_partition(redis, Keys(namespace).partition(name), attempts)
+                counted += await _run_partition(redis, keys.partition(name), attempts)
             if counted.total() == before:
                 return Counts(**counted)
     finally:
