@@ -31,16 +31,16 @@ class Ceiling:
         self.redis: Final = redis
         self.dispatch: Final = Dispatch(redis, Keys("penstock").partition("bench"))
         self.keys: Final = self.dispatch.keys
-        self._submit: Final = Script("submit")
-        self._cycle: Final = Script("cycle")
+        self._submit: Final = Script("submit", entries=True)
+        self._cycle: Final = Script("cycle", entries=True)
         self._name: Final = secrets.token_hex(8)
         self._batch = 0
 
     async def submit(self, count: int) -> None:
         """Submit `count` no-op jobs in one script call."""
         self._batch += 1
-        keys = (self.keys.epoch, self.keys.log, *self.keys.lanes, self.keys.due, self.keys.sender(self._name))
-        job = ("2", "", "0", SUBMITTED)
+        keys = (*self.keys.entries, self.keys.sender(self._name))
+        job = ("2", "", "0", "", SUBMITTED)
         await self._submit(self.redis, keys, (GROUP, PARKED, self._batch, 600_000, 0, *(job * count)))
 
     async def submit_clock(self, numbers: list[int]) -> None:
@@ -48,18 +48,16 @@ class Ceiling:
 
     async def work(self) -> None:
         """Complete all that was taken and take the next, in one script call, over and over."""
-        keys = (self.keys.epoch, self.keys.log, *self.keys.lanes)
-        keys += (self.keys.due, self.keys.workers, self.keys.crashes)
         await self.dispatch.beat(WORKER, 3_600_000, enter=True)
-        answer: list[Any] = [1, 0]
+        answer: list[Any] = [1, 0, 0]
         while True:
             done: list[Any] = []
-            for at in range(2, len(answer), 5):
+            for at in range(3, len(answer), 5):
                 lane, entry, attempt, job, _ = answer[at : at + 5]
                 done += ("completed", lane, entry, attempt, job, 0, COMPLETED)
-            args = (GROUP, PARKED, WORKER, TAKE, 0, (len(answer) - 2) // 5, 0, *done)
-            answer = await self._cycle(self.redis, keys, args)
-            if not done and len(answer) == 2:
+            args = (GROUP, PARKED, WORKER, TAKE, 0, (len(answer) - 3) // 5, 0, *done)
+            answer = await self._cycle(self.redis, self.keys.entries, args)
+            if not done and len(answer) == 3:
                 await asyncio.sleep(0.001)
 
 
