@@ -21,11 +21,15 @@ them together on a single server and on a cluster alike. With the namespace `pen
     penstock:{email.0}:told                  hash    cancelled entries that still run → consumer
     penstock:{email.0}:once:<key>            string  idempotency key → the first job's position
     penstock:{email.0}:sender:<producer>     string  a producer's last batch and its answer
+    penstock:{email.0}:token:<token>         string  positions of the facts appended under it
     penstock:{email.0}:view:checkpoint       string  the last position the views have seen
     penstock:{email.0}:view:jobs             hash    job → its row
     penstock:{email.0}:view:in:<state>:<type> zset   the jobs of a type in a state, in log order
     penstock:{email.0}:view:stats            string  counts, totals
     penstock:{email.0}:view:minutes          hash    minute → what happened in it
+
+A ledger is a partition with a log, an epoch and tokens only. Its name begins with `_`, as no
+queue's may: penstock:{_schedules.0}:log.
 """
 
 from functools import cached_property
@@ -56,6 +60,10 @@ class Keys:
             known = self._partitions[queue, number] = PartitionKeys(self.namespace, queue, number)
         return known
 
+    def ledger(self, name: str) -> "PartitionKeys":
+        """A partition that is a log and nothing else."""
+        return self.partition(f"_{name}")
+
 
 class PartitionKeys:
     """The keys of one partition of a queue."""
@@ -64,6 +72,7 @@ class PartitionKeys:
         self.queue: Final = queue
         self.number: Final = number
         self.name: Final = f"{queue}.{number}"
+        self.is_ledger: Final = queue.startswith("_")
         self.queues: Final = f"{namespace}:queues"
         self.prefix: Final = f"{namespace}:{{{self.name}}}:"
         self.epoch: Final = self.prefix + "epoch"
@@ -98,6 +107,9 @@ class PartitionKeys:
 
     def sender(self, producer: str) -> str:
         return f"{self.prefix}sender:{producer}"
+
+    def token(self, token: str) -> str:
+        return f"{self.prefix}token:{token}"
 
     def index(self, state: str, type: str) -> str:
         return f"{self.prefix}view:in:{state}:{type}"
