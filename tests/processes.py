@@ -20,7 +20,7 @@ from commands import Command
 from penstock.consumers.worker import run_worker
 from penstock.core.connection import connect
 from penstock.core.dispatch import Dispatch, Submission
-from penstock.core.events import Event, as_builtins
+from penstock.core.events import QUEUE_TAGS, Event, as_builtins
 from penstock.core.keys import GROUP, LANES, PARKED, Keys
 from penstock.core.lifecycle import TERMINAL, Job, fold_all
 from penstock.core.log import Log
@@ -79,7 +79,8 @@ class Site:
         """The events of each job, by its position."""
         told: dict[str, list[Event]] = defaultdict(list)
         for event in await self.events():
-            told[event.job].append(event)
+            if event.tag not in QUEUE_TAGS:
+                told[event.job].append(event)
         return told
 
     async def jobs(self) -> dict[str, Job | None]:
@@ -146,7 +147,8 @@ class Site:
 
     async def consistent(self, accepted: Collection[str] = ()) -> dict[str, list[Event]]:
         """Everything ended, once: no misfit, no job without an end or with two, nothing left in a
-        lane, pending, due or counted as crashed; and every job of `accepted` (positions) is there."""
+        lane, pending, due, counted as crashed or held by a group or a unique key; and every job of
+        `accepted` (positions) is there."""
         stories = await self.stories()
         missing = set(accepted) - set(stories)
         assert not missing, f"{len(missing)} accepted jobs are not in the log: {sorted(missing)[:5]}"
@@ -161,7 +163,8 @@ class Site:
         left = {key: await self.redis.xlen(key) for key in self.keys.lanes}
         assert not any(left.values()), left
         assert await self.redis.zrange(self.keys.due, 0, -1) == []
-        assert await self.redis.hgetall(self.keys.crashes) == {}
+        remains = [key for key in self.keys.entries[6:] if key not in (self.keys.workers, self.keys.control)]
+        assert not [key for key in remains if await self.redis.exists(key)]
         return stories
 
 

@@ -22,6 +22,12 @@ async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
         yield site
 
 
+async def beat(site: Site, worker: str, *, enter: bool = False) -> tuple[bool, list[str]]:
+    """Whether the worker is alive, and who fell silent."""
+    answer = await site.dispatch.beat(worker, LEASE, enter=enter)
+    return answer.alive, answer.silent
+
+
 async def take(site: Site, worker: str = "w1", want: int = 10) -> list[Delivery]:
     return (await site.dispatch.cycle(worker, want)).deliveries
 
@@ -37,19 +43,19 @@ def running(it: Delivery) -> bytes:
 
 
 async def test_a_beat_keeps_alive_and_names_the_silent(site: Site) -> None:
-    assert await site.dispatch.beat("w1", LEASE) == (True, [])
+    assert await beat(site, "w1") == (True, [])
     await silence(site, "w2")
-    assert await site.dispatch.beat("w1", LEASE) == (True, ["w2"])
-    assert await site.dispatch.beat("w2", LEASE) == (True, [])
-    assert await site.dispatch.beat("w1", LEASE) == (True, [])
+    assert await beat(site, "w1") == (True, ["w2"])
+    assert await beat(site, "w2") == (True, [])
+    assert await beat(site, "w1") == (True, [])
 
 
 async def test_who_was_dropped_does_not_come_back_under_its_name(site: Site) -> None:
     await silence(site, "w1")
     await site.dispatch.reclaim("w1", LEASE, LIMIT)
-    assert await site.dispatch.beat("w1", LEASE) == (False, [])
+    assert await beat(site, "w1") == (False, [])
     assert await site.redis.zscore(site.keys.workers, "w1") is None
-    assert await site.dispatch.beat("w3", LEASE, enter=True) == (True, [])
+    assert await beat(site, "w3", enter=True) == (True, [])
 
 
 async def test_a_live_consumer_is_left_alone(site: Site) -> None:
@@ -58,7 +64,7 @@ async def test_a_live_consumer_is_left_alone(site: Site) -> None:
     await silence(site, "w1", LEASE - 500)
     assert await site.dispatch.reclaim("w1", LEASE, LIMIT) == (0, 0)
     assert await site.pending() == [("normal", job, "w1", 1)]
-    assert (await site.dispatch.beat("w1", LEASE))[0]
+    assert (await beat(site, "w1"))[0]
 
 
 async def test_one_who_came_back_in_time_is_left_alone(site: Site) -> None:
@@ -66,7 +72,7 @@ async def test_one_who_came_back_in_time_is_left_alone(site: Site) -> None:
     await site.put(JOB)
     await take(site)
     await silence(site, "w1")
-    assert (await site.dispatch.beat("w2", LEASE))[1] == ["w1"]
+    assert (await beat(site, "w2"))[1] == ["w1"]
     await site.dispatch.cycle("w1", 0)
     assert await site.dispatch.reclaim("w1", LEASE, LIMIT) == (0, 0)
 
@@ -98,7 +104,7 @@ async def test_a_job_that_kills_its_workers_is_given_up(site: Site) -> None:
     lethal, _ = await site.put(JOB, JOB)
     for round_ in range(1, LIMIT + 1):
         worker = f"victim-{round_}"
-        await site.dispatch.beat(worker, LEASE, enter=True)
+        await beat(site, worker, enter=True)
         taken = await take(site, worker)
         if round_ == 1:  # the other job completes: its one loss is forgotten
             ends = [Finished("completed", it.lane, it.entry, 1, it.job, b"{}") for it in taken[1:]]
@@ -162,7 +168,7 @@ async def test_what_a_dead_name_was_given_later_is_found(site: Site) -> None:
     await site.dispatch.reclaim("w1", LEASE, LIMIT)
     (job,) = await site.put(JOB)
     await site.redis.xreadgroup(GROUP, "w1", {site.keys.lanes[1]: ">"}, count=1)
-    _, silent = await site.dispatch.beat("w2", LEASE)
+    _, silent = await beat(site, "w2")
     for name in silent:
         await site.dispatch.reclaim(name, LEASE, LIMIT)
     assert [it.job.decode() for it in await take(site, "w2")] == [job]

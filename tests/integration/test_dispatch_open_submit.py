@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
@@ -20,7 +21,7 @@ async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
         yield site
 
 
-def jobs(count: int, **more: str) -> list[Submission]:
+def jobs(count: int, **more: Any) -> list[Submission]:
     return [Submission("normal", BODY, **more) for _ in range(count)]
 
 
@@ -63,11 +64,10 @@ async def test_a_lane_that_is_no_stream_is_said_and_not_overwritten(site: Site) 
 @pytest.mark.parametrize("name", ["submit", "cycle", "beat", "reclaim", "release"])
 async def test_a_partition_that_is_not_open_is_said(site: Site, name: str) -> None:
     keys = site.keys
-    every = (keys.epoch, keys.log, *keys.lanes, keys.due, keys.workers, keys.crashes)
-    used = (keys.epoch, keys.workers) if name == "beat" else every
+    used = (keys.epoch, keys.workers, keys.told) if name == "beat" else keys.entries
     with pytest.raises(ResponseError, match="NOTOPEN"):
-        await Script(name)(site.redis, used, ("workers", "parked", "w", 1, 0, 0, 0))
-    assert await site.redis.exists(*every) == 0
+        await Script(name, entries=name != "beat")(site.redis, used, (GROUP, PARKED, "w", 1, 0, 0, 0))
+    assert await site.redis.exists(*keys.entries) == 0
 
 
 async def test_scripts_open_what_is_new_and_what_was_lost(site: Site) -> None:
