@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from penstock.consumers.context import Context, Report
 from penstock.core.artifacts import Artifacts, open_artifacts
 from penstock.core.settings import Settings
@@ -26,8 +28,12 @@ class Desk:
             report=self.reports.append,
         )
 
+    def progress(self) -> list[dict[str, Any]]:
+        """What the `progressed` reports say, as a log would keep it."""
+        return [msgspec.json.decode(report.body) for report in self.reports if report.tag == "progressed"]
+
     def fractions(self) -> list[float]:
-        return [report.body["fraction"] for report in self.reports if report.kind == "progressed"]
+        return [body["fraction"] for body in self.progress()]
 
     def progress_data(self) -> list[Any]:
-        return [report.body["data"] for report in self.reports if "data" in report.body]
+        return [body["data"] for body in self.progress() if "data" in body]

@@ -13,10 +13,11 @@ from penstock.core.connection import command
 from penstock.core.dispatch import Delivery, Dispatch, Finished, Note, Submission
 from penstock.core.events import AttemptFailed, Completed, Failed, Progressed, Submitted, encode
 from penstock.core.keys import PartitionKeys
-from penstock.core.lifecycle import Job
+from penstock.core.lifecycle import Job, read_row
 from penstock.core.log import Log
+from penstock.core.positions import unpacked
 from penstock.projections.store import ViewStore
-from penstock.projections.views import Stats, read_row, read_stats, unpacked
+from penstock.projections.views import Stats, read_stats
 
 TYPES: Final = ("mail.send", "mail.bulk", "mail.check")
 ONCE_MS: Final = 600_000

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from histories import Author, completed
 from penstock.core.connection import connect
 from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.lifecycle import STATES
 from penstock.core.settings import Secret, Settings
 from penstock.projections.queries import Queries
 from penstock.projections.rebuild import rebuild
@@ -110,7 +111,7 @@ async def test_lists_and_figures(http: httpx.AsyncClient, redis: Redis, keys: Pa
     assert [job["id"] for job in rest["jobs"]] == [keys.job_id(it) for it in author.jobs[1::-1]]
     assert (await get(http, "/jobs/mail", state="failed"))["jobs"] == []
     queue = await get(http, "/queues/mail")
-    assert queue["counts"] == {"waiting": 7, "delayed": 0, "active": 0, "completed": 0, "failed": 0}
+    assert queue["counts"] == dict.fromkeys(STATES, 0) | {"waiting": 7}
     assert queue["types"]["mail.bulk"]["waiting"] == 2
     assert queue["oldest_waiting_s"] >= 0
     [listed] = (await get(http, "/queues"))["queues"]

@@ -84,7 +84,7 @@ def test_resize_answers_a_new_artifact_and_reports_each_stage(desk: Desk) -> Non
     assert near(picture.getpixel((20, 50)), RED)
     assert near(picture.getpixel((130, 50)), BLUE)
     assert desk.store.describe(result.artifact).filename == "sea-150x100.jpg"
-    assert [report.body["message"] for report in desk.reports] == [
+    assert [body["message"] for body in desk.progress()] == [
         "reading",
         "decoding",
         "resizing",
@@ -152,7 +152,7 @@ def test_thumbnails_come_from_one_source_in_the_order_asked_for(desk: Desk) -> N
     assert [made(desk, one).size for one in result.images] == [(32, 32), (120, 80), (60, 40)]
     assert [one.name for one in result.images] == ["small", "wide", ""]
     assert msgspec.json.decode(msgspec.json.encode(result))["images"][1]["width"] == 120
-    assert desk.reports[-1].body == {"fraction": 1, "message": "stored"}
+    assert desk.progress()[-1] == {"fraction": 1, "message": "stored"}
 
 
 def test_a_real_photo_keeps_its_look(desk: Desk) -> None:

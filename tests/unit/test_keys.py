@@ -2,12 +2,16 @@
 
 import re
 from fnmatch import fnmatchcase
+from importlib.resources import files
 
 import pytest
 from redis.crc import key_slot
 
 from penstock.core import keys as keys_module
 from penstock.core.keys import LANES, Keys, PartitionKeys
+
+# What entries.lua keeps and nobody else asks for by name: KEYS 11 to 16.
+OF_ENTRIES = ("group_of", "groups", "held", "turns", "unique", "unique_of")
 
 
 def every_key(keys: PartitionKeys) -> dict[str, str]:
@@ -18,14 +22,30 @@ def every_key(keys: PartitionKeys) -> dict[str, str]:
         "due": keys.due,
         "workers": keys.workers,
         "crashes": keys.crashes,
+        "control": keys.control,
+        **dict(zip(OF_ENTRIES, keys.entries[10:16], strict=True)),
+        "told": keys.told,
         "once:k": keys.once("k"),
+        "once:end:12-0": keys.marker("12-0"),
         "sender:p": keys.sender("p"),
+        "token:t": keys.token("t"),
         "view:checkpoint": keys.checkpoint,
         "view:jobs": keys.jobs,
         "view:in:waiting:a.b": keys.index("waiting", "a.b"),
         "view:stats": keys.stats,
         "view:minutes": keys.minutes,
     }
+
+
+def test_the_scripts_that_move_jobs_take_their_keys_in_the_order_of_their_header() -> None:
+    keys = PartitionKeys("penstock", "email")
+    prelude = (files("penstock.core") / "lua" / "entries.lua").read_text()
+    told = re.findall(r"(?:^|  )(\d+)(?:\.\.\d+)? ([a-z_]+)", prelude.split("KEYS", 1)[1].split("ARGV")[0])
+    assert len(keys.entries) == 17
+    for number, name in told:
+        expected = keys.lanes[0] if name == "lanes" else keys.prefix + name
+        assert keys.entries[int(number) - 1] == expected
+    assert [int(number) for number, _ in told] == [1, 2, 3, *range(7, 18)]
 
 
 @pytest.mark.parametrize("queue", ["email", "a", "x-y_z", "0"])
@@ -48,13 +68,16 @@ def test_no_two_keys_are_the_same() -> None:
 
 def test_the_keys_are_those_of_the_description() -> None:
     told = set(re.findall(r"penstock:\{email\.0\}:(\S+)", keys_module.__doc__ or ""))
+    assert "lane:<name>" in told
     made = {
         "lane:<name>": LANES,
         "once:<key>": ("k",),
         "sender:<producer>": ("p",),
+        "token:<token>": ("t",),
         "view:in:<state>:<type>": ("waiting:a.b",),
     }
     spelt = {name for name in told if "<" not in name}
+    spelt |= {"once:end:12-0"}  # an idempotency key of ours
     for name in told - spelt:
         spelt |= {name[: name.index("<")] + value for value in made[name]}
     assert spelt == set(every_key(PartitionKeys("penstock", "email")))

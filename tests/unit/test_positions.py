@@ -10,26 +10,32 @@ from penstock.core.positions import (
     delta,
     milliseconds,
     order,
+    packed,
     parse_job_id,
-    sortable,
     undelta,
-    unsortable,
+    unpacked,
 )
 
-MS = st.integers(0, 9_999_999_999_999)
-POSITIONS = st.builds("{}-{}".format, MS, st.integers(0, 999_999))
+MS = st.integers(0, 2**48 - 1)
+POSITIONS = st.builds("{}-{}".format, MS, st.integers(0, 9_999_999_999))
 
 
 @given(POSITIONS, POSITIONS)
-def test_text_order_of_the_sortable_form_is_the_order_of_the_log(left: str, right: str) -> None:
-    assert (sortable(left) < sortable(right)) == (order(left) < order(right))
-    assert (sortable(left) == sortable(right)) == (left == right)
+def test_packed_positions_sort_as_the_log_does(left: str, right: str) -> None:
+    assert (packed(left) < packed(right)) == (order(left) < order(right))
+    assert (packed(left) == packed(right)) == (left == right)
 
 
 @given(POSITIONS)
-def test_sortable_is_undone(position: str) -> None:
-    assert unsortable(sortable(position)) == position
-    assert len(sortable(position)) == 13 + 1 + 6
+def test_packing_is_undone_and_takes_fourteen_bytes(position: str) -> None:
+    assert unpacked(packed(position)) == position
+    assert len(packed(position)) == 14
+
+
+@pytest.mark.parametrize("position", ["281474976710656-0", "1", "a-b", ""])
+def test_what_no_log_gives_is_not_packed(position: str) -> None:
+    with pytest.raises((ValueError, OverflowError)):
+        packed(position)
 
 
 @given(POSITIONS, st.integers(0, 10**10), st.integers(0, 10**9))

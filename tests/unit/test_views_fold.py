@@ -9,20 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.events import TAGS
-from penstock.core.lifecycle import STATES, Job
+from penstock.core.events import QUEUE_TAGS, TAGS, QueueLimited
+from penstock.core.lifecycle import STATES, Job, read_row
 from penstock.core.log import Entry
+from penstock.core.positions import packed, unpacked
 from penstock.projections.views import (
     MINUTE_MS,
     MINUTES_KEPT,
     Rows,
     Views,
-    packed,
     read,
     read_minute,
-    read_row,
     read_stats,
-    unpacked,
 )
 
 START_MS = 1_795_477_369_681
@@ -54,8 +52,25 @@ BODIES: dict[str, list[bytes]] = {
         b'{"reason":"permanent","error":"E","message":"m","ms":3}',
         b'{"reason":"crashed","error":"E","message":"m"}',
     ],
+    "cancelled": [b"{}", b'{"by":"ada","reason":"r"}'],
+    "requeued": [
+        b'{"type":"mail.send","payload":{},"after":"1-0"}',
+        b'{"type":"mail.send","payload":{},"delay":1e300}',
+        b'{"after":"1-0"}',
+    ],
+    "rescheduled": [
+        b'{"at_once":true}',
+        b'{"delay":2.5}',
+        b'{"run_at":1795477399681}',
+        b'{"priority":"low"}',
+    ],
+    "queue_paused": [b"{}"],
+    "queue_resumed": [b"{}"],
+    "queue_limited": [b'{"rate":2.5,"burst":3}', b"{}"],
     "exploded": [b"{}"],
 }
+
+UNCOUNTED = {tag.encode() for tag in ("progressed", "logged", "rescheduled", *QUEUE_TAGS)}
 
 happenings = st.lists(
     st.tuples(
@@ -76,7 +91,8 @@ def written(story: list[tuple[str, int, int, int]]) -> list[Entry]:
     for number, (tag, which, body, later) in enumerate(story):
         ms += later
         position = b"%d-%d" % (ms, number)
-        job = b"" if tag == "submitted" else jobs[-1 - which % len(jobs)] if jobs else b"1-0"
+        first = tag == "submitted" or tag in QUEUE_TAGS
+        job = b"" if first else jobs[-1 - which % len(jobs)] if jobs else b"1-0"
         if tag == "submitted":
             jobs.append(position)
         bodies = BODIES[tag]
@@ -167,9 +183,20 @@ def test_rows_indexes_counts_and_totals_agree(story: list[tuple[str, int, int, i
     assert totals.submitted == len(rows)
     assert totals.misfits >= sum(row.misfits for row in rows.values())
     assert sum(stats.reasons.values()) == totals.failed
-    uncounted = sum(1 for _, fields in entries if fields[1] in (b"progressed", b"logged"))
+    uncounted = sum(1 for _, fields in entries if fields[1] in UNCOUNTED)
     counted = sum(msgspec.structs.astuple(totals))
-    assert len(entries) - uncounted <= counted <= len(entries)
+    of_queue = sum(1 for _, fields in entries if fields[1].decode() in QUEUE_TAGS)
+    assert len(entries) - uncounted <= counted <= len(entries) - of_queue
+
+
+@given(happenings.filter(bool))
+def test_how_the_queue_is_governed_is_what_was_said_last(story: list[tuple[str, int, int, int]]) -> None:
+    stats = read_stats(fold(written(story), [len(story)]).stats)
+    pauses = [tag for tag, *_ in story if tag in ("queue_paused", "queue_resumed")]
+    limits = [body for tag, _, body, _ in story if tag == "queue_limited"]
+    assert stats.paused == (pauses[-1:] == ["queue_paused"])
+    limited = bool(limits) and limits[-1] % 2 == 0
+    assert stats.limits == (QueueLimited(rate=2.5, burst=3) if limited else QueueLimited())
 
 
 @settings(max_examples=100)
