@@ -14,10 +14,10 @@ import pytest
 
 from certificates import make_certificate
 from handling import Desk
-from penstock.consumers import fetch as module
-from penstock.consumers.fetch import MAX_REDIRECTS, fetch
+from penstock.consumers.fetch import MAX_REDIRECTS, Fetched, fetch
 from penstock.consumers.remote import RemoteFailure
 from penstock.consumers.sources import read_source
+from penstock.core import public_web
 from penstock.core.errors import Permanent, RetryLater
 from webserver import Route, reply, serving, stream
 
@@ -64,7 +64,7 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
 
 
-async def get(url: str, **options: Any) -> module.Fetched:
+async def get(url: str, **options: Any) -> Fetched:
     return await fetch(url, **{"max_bytes": LIMIT, "allow_private": True, "timeout": 10, **options})
 
 
@@ -182,7 +182,7 @@ async def test_a_redirect_to_a_private_address_is_refused(
         judged.append(address)
         return address == "127.0.0.1"
 
-    monkeypatch.setattr(module, "is_public", only_the_site)
+    monkeypatch.setattr(public_web, "is_public", only_the_site)
     assert (await get(site + "/file", allow_private=False)).data == FILE
     with pytest.raises(Permanent, match=r"no public address|port 22"):
         await get(f"{site}/to?http://{target}/", allow_private=False)
@@ -223,7 +223,7 @@ async def test_tls_is_checked_against_the_name_though_the_address_is_dialled(
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     trusting = ssl.create_default_context(cafile=certificate)
-    monkeypatch.setattr(module, "_tls", lambda: trusting)
+    monkeypatch.setattr(public_web, "_tls", lambda: trusting)
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda host, port, **options: [(2, 1, 6, "", ("127.0.0.1", port))]
     )

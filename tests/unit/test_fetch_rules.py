@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from penstock.consumers.fetch import is_public
 from penstock.consumers.remote import RemoteFailure, judge, retry_after
 from penstock.core.errors import Permanent, RetryLater
+from penstock.core.public_web import is_public
 
 PRIVATE = """
     0.0.0.0 10.0.0.1 100.64.0.1 127.0.0.1 127.9.9.9 169.254.169.254 172.16.0.1 172.31.255.255
