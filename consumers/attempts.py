@@ -21,7 +21,7 @@ from penstock.consumers.handlers import Handler
 from penstock.consumers.outcomes import Failure
 from penstock.core.artifacts import Artifacts
 from penstock.core.dispatch import Delivery, Finished
-from penstock.core.events import Submitted
+from penstock.core.events import Needs, Submitted
 from penstock.core.keys import PartitionKeys
 
 # How long a job whose type this worker does not know stays out of its way, for one that does.
@@ -66,6 +66,7 @@ class Attempts:
         began = perf_counter()
         try:
             payload = _decoder(handler.contract.payload)(job.payload)
+            handed_over = _handed_over(job.needs)
         except msgspec.DecodeError as error:
             why = Failure(
                 "InvalidPayload", f"does not fit the contract of this worker: {error}", permanent=True
@@ -79,6 +80,7 @@ class Attempts:
             artifacts=self._artifacts,
             jobs=self._submitter,
             report=report,
+            **handed_over,
         )
         try:
             result = await self._in_time(handler, payload, context, job.timeout)
@@ -119,6 +121,16 @@ class Attempts:
             raise
         finally:
             timer.cancel()
+
+
+def _handed_over(needs: Needs | None) -> dict[str, Any]:
+    """What a node of a flow gets from those it waited for, as the context takes it."""
+    if needs is None:
+        return {}
+    return {
+        "needs": {name: msgspec.json.decode(result) for name, result in needs.results.items()},
+        "unmet": needs.unmet,
+    }
 
 
 @lru_cache(maxsize=1024)

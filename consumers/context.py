@@ -1,7 +1,8 @@
-"""What a handler may ask of its worker, beside its payload: who am I, report, store, submit."""
+"""What a handler may ask of its worker, beside its payload: who am I, what came before me, report, store,
+submit."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -30,9 +31,16 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Context:
-    """One attempt, seen from its handler. Methods may be called from any thread, none blocks."""
+    """One attempt, seen from its handler. Methods may be called from any thread, none blocks.
 
-    __slots__ = ("_cut", "_lines", "artifacts", "attempt", "attempts", "job_id", "jobs", "report", "type")
+    For a node of a flow `needs` has the results of what it waited for, by the nodes' names, and `unmet`
+    says why others have none (failed, cancelled or skipped), where it runs all the same.
+    """
+
+    __slots__ = (
+        *("_cut", "_lines", "artifacts", "attempt", "attempts", "job_id", "jobs", "needs", "report", "type"),
+        "unmet",
+    )
 
     def __init__(
         self,
@@ -44,6 +52,8 @@ class Context:
         artifacts: Artifacts | None,
         jobs: Submitter | None,
         report: Callable[[Report], None],
+        needs: Mapping[str, Any] | None = None,
+        unmet: Mapping[str, str] | None = None,
     ) -> None:
         self.job_id: Final = job_id
         self.type: Final = type
@@ -52,6 +62,8 @@ class Context:
         self.artifacts: Final = artifacts
         self.jobs: Final = jobs
         self.report: Final = report
+        self.needs: Final[Mapping[str, Any]] = needs or {}
+        self.unmet: Final[Mapping[str, str]] = unmet or {}
         self._lines = 0
         self._cut = False
 

@@ -109,8 +109,9 @@ class _Processes:
     def start(self, handler: Handler, payload: bytes, context: Context) -> "Future[bytes]":
         self._contexts[context.job_id] = context
         who = (context.job_id, context.attempt, context.attempts)
+        before = msgspec.json.encode((context.needs, context.unmet))
         future: Future[bytes] = self._pool.schedule(
-            _run_here, args=[handler.run.__module__, handler.contract.type, payload, who]
+            _run_here, args=[handler.run.__module__, handler.contract.type, payload, who, before]
         )
         return future
 
@@ -140,7 +141,7 @@ def _enter_process(reports: Any) -> None:
     _outbound = reports
 
 
-def _run_here(module: str, type: str, payload: bytes, who: tuple[str, int, int]) -> bytes:
+def _run_here(module: str, type: str, payload: bytes, who: tuple[str, int, int], before: bytes) -> bytes:
     """In the child: import the handler's module, run it, answer with JSON."""
     from penstock.core.artifacts import open_artifacts
     from penstock.core.settings import read_settings
@@ -148,6 +149,7 @@ def _run_here(module: str, type: str, payload: bytes, who: tuple[str, int, int])
     importlib.import_module(module)
     handler = handlers()[type]
     job_id, attempt, attempts = who
+    needs, unmet = msgspec.json.decode(before)
     context = Context(
         job_id=job_id,
         type=type,
@@ -156,6 +158,8 @@ def _run_here(module: str, type: str, payload: bytes, who: tuple[str, int, int])
         artifacts=open_artifacts(read_settings()),
         jobs=None,
         report=lambda report: _outbound.put((job_id, report.tag, report.body)),
+        needs=needs,
+        unmet=unmet,
     )
     try:
         result = handler.run(msgspec.json.decode(payload, type=handler.contract.payload), context)

@@ -24,10 +24,19 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True):
     """What all bodies share."""
 
 
+class Needs(Body, frozen=True):
+    """What a node of a flow is handed over: the results of what it waited for and their job types, and
+    why others have none, where it runs all the same; each by the name of the node waited for."""
+
+    results: dict[str, msgspec.Raw] = {}
+    types: dict[str, str] = {}
+    unmet: dict[str, str] = {}
+
+
 class Submitted(Body, frozen=True):
     """A job was accepted. `delay` in s after this event, or `run_at` in Unix ms; 0 for now. `ttl`: in s
     after that, expires unless started. `group`: its concurrency key. `unique`: the key it held
-    alone. `origin`: the id of the job it was made from."""
+    alone. `origin`: the id of the job (or flow) it was made from. `needs`: of a node of a flow."""
 
     type: str
     payload: msgspec.Raw
@@ -45,6 +54,7 @@ class Submitted(Body, frozen=True):
     group: str = ""
     unique: str = ""
     origin: str = ""
+    needs: Needs | None = None
 
 
 class Requeued(Submitted, frozen=True):
