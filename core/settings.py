@@ -70,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     crash_limit: Count = 3
 
     artifacts_url: str = ""
+    payload_keys: Secret = Secret("")
 
     smtp_host: str = ""
     smtp_port: Port = 1025
