@@ -48,7 +48,8 @@ class Taskiq:
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Taskiq]:
-    broker = RedisStreamBroker(url).with_result_backend(RedisAsyncResultBackend(url))
+    # redis-py's default of 5 s cuts off the blocking read of a worker that was stopped meanwhile.
+    broker = RedisStreamBroker(url, socket_timeout=120).with_result_backend(RedisAsyncResultBackend(url))
     await broker.startup()
     yield Taskiq(broker)
     await broker.shutdown()
