@@ -30,6 +30,9 @@ from penstock.core.lifecycle import TERMINAL
 
 # How long it is remembered that an end was taken up: nobody clicks twice a week apart.
 MARKER_MS: Final = 7 * 24 * 3600 * 1000
+# One script call of `drain` keeps the server's other callers waiting for a millisecond or two.
+DRAIN_PAGE: Final = 200
+MAX_DRAINED: Final = 100_000
 # What a lane entry of a job stands at: the events that put a job into a lane.
 _PLACING: Final = ("submitted", "requeued", "rescheduled")
 
@@ -64,6 +67,7 @@ class Control:
     _requeue: Final = Script("requeue", entries=True)
     _reschedule: Final = Script("reschedule", entries=True)
     _govern: Final = Script("govern", entries=True)
+    _drain: Final = Script("drain", entries=True)
 
     def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
         self._keys: Final = keys
@@ -126,6 +130,21 @@ class Control:
         }
         fields = {name: f"{value:g}" if value else "" for name, value in values.items()}
         return await self._set("queue_limited", msgspec.structs.replace(limits, burst=burst), fields)
+
+    async def drain(self, *, by: str, reason: str = "", limit: int = MAX_DRAINED) -> tuple[int, bool]:
+        """Cancel what waits, delayed jobs and retries too; what runs goes on, and what is submitted
+        meanwhile stays. Answers how many, and whether more are left: it stops at about `limit`."""
+        body = encode(Cancelled(by=by, reason=reason))
+        cancelled = 0
+        for lane in LANE_NUMBER.values():
+            reached, last = "0-0", ""
+            while reached:
+                if cancelled >= limit:
+                    return cancelled, True
+                args: list[Any] = [GROUP, PARKED, body, lane, reached, last, DRAIN_PAGE]
+                count, reached, last = await self._dispatch.call(self._drain, self._keys.entries, args)
+                cancelled += count
+        return cancelled, False
 
     async def _set(self, tag: str, body: Any, fields: dict[str, str]) -> bool:
         args: list[Any] = [GROUP, PARKED, tag, encode(body)]

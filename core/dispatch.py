@@ -96,12 +96,13 @@ class Cycle(msgspec.Struct, frozen=True):
 
 
 class Beat(msgspec.Struct, frozen=True):
-    """The answer of `beat`: still alive?, which of its entries (`lane:entry`) were cancelled, and
-    which other consumers fell silent."""
+    """The answer of `beat`: still alive?, which of its entries (`lane:entry`) were cancelled, which
+    other consumers fell silent, and whether it is asked to leave."""
 
     alive: bool
     cancelled: list[bytes]
     silent: list[str]
+    leave: bool = False
 
 
 class Script:
@@ -195,19 +196,21 @@ class Dispatch:
         deliveries = [Delivery(*answer[at : at + 5]) for at in range(3, len(answer), 5)]
         return Cycle(answer[0] == 1, answer[1], answer[2] >= 1, answer[2] == 2, deliveries)
 
-    async def beat(self, consumer: str, lease_ms: int, *, enter: bool = False) -> Beat:
-        """Give a sign of life, and learn what the others say."""
-        keys = (self.keys.epoch, self.keys.workers, self.keys.told)
-        answer = await self.call(self._beat, keys, (consumer, lease_ms, "1" if enter else "0"))
+    async def beat(self, consumer: str, lease_ms: int, *, enter: bool = False, facts: bytes = b"") -> Beat:
+        """Give a sign of life, say what is new (`facts`: see core.workers), and learn what others say."""
+        keys = (self.keys.epoch, self.keys.workers, self.keys.told, self.keys.facts)
+        answer = await self.call(self._beat, keys, (consumer, lease_ms, "1" if enter else "0", facts))
         names = 2 + answer[1]
-        return Beat(answer[0] == 1, answer[2:names], [name.decode() for name in answer[names:]])
+        cancelled = [it for it in answer[2:names] if not it.startswith(b"leave:")]
+        silent = [name.decode() for name in answer[names:]]
+        return Beat(answer[0] == 1, cancelled, silent, len(cancelled) < answer[1])
 
     async def reclaim(self, silent: str, lease_ms: int, crash_limit: int) -> tuple[int, int]:
         """Park a silent consumer's entries; answers how many were parked and dead-lettered."""
         parked = dead = 0
         while True:
             args = (GROUP, PARKED, silent, lease_ms, RECLAIM_PAGE, crash_limit)
-            again, lost, more = await self.call(self._reclaim, self.keys.entries, args)
+            again, lost, more = await self.call(self._reclaim, (*self.keys.entries, self.keys.facts), args)
             parked, dead = parked + again, dead + lost
             if not more:
                 return parked, dead
@@ -221,7 +224,7 @@ class Dispatch:
         count: int
         while True:
             args = (GROUP, PARKED, consumer, RECLAIM_PAGE, reason, "1" if leave else "0", *running)
-            count, more = await self.call(self._release, self.keys.entries, args)
+            count, more = await self.call(self._release, (*self.keys.entries, self.keys.facts), args)
             given += count
             if not more:
                 return given

@@ -5,7 +5,8 @@
     │   ├── InvalidJob           a field is wrong: `problems` names each one with its path
     │   ├── UnknownType          no contract of that name is loaded here
     │   ├── TooLarge             over a stated bound
-    │   └── NotFound             no such job, queue or artifact
+    │   ├── NotFound             no such job, queue, worker or artifact
+    │   └── WrongState           a command that a job or worker cannot follow now: over, or begun
     ├── Unavailable              right request, wrong moment: try again after `retry_after` seconds
     │   └── BacklogFull          the queue's backlog bound is reached
     ├── Misconfigured            a setting or the server is not as it must be; says what to change
@@ -66,7 +67,11 @@ class TooLarge(Refused):
 
 
 class NotFound(Refused):
-    """No such job, queue or artifact."""
+    """No such job, queue, worker or artifact."""
+
+
+class WrongState(Refused):
+    """A command came too late, or too early: the job is over, has started, does not wait. Says why."""
 
 
 class Unavailable(PenstockError):

@@ -105,6 +105,13 @@ class QueueLimited(Body, frozen=True):
     by: str = ""
 
 
+class WorkerDrained(Body, frozen=True):
+    """A worker was asked to leave: to take no more, finish what it runs, and give back the rest."""
+
+    worker: str
+    by: str = ""
+
+
 class Started(Body, frozen=True):
     """Attempt `attempt` was given to a worker."""
 
@@ -188,6 +195,7 @@ AnyBody: TypeAlias = (
     | QueuePaused
     | QueueResumed
     | QueueLimited
+    | WorkerDrained
 )
 
 TAGS: Final[Mapping[str, type[AnyBody]]] = {
@@ -206,10 +214,11 @@ TAGS: Final[Mapping[str, type[AnyBody]]] = {
     "queue_paused": QueuePaused,
     "queue_resumed": QueueResumed,
     "queue_limited": QueueLimited,
+    "worker_drained": WorkerDrained,
 }
 
 # Facts about the queue itself: their `job` is empty, as if each were a job's first event.
-QUEUE_TAGS: Final = frozenset({"queue_paused", "queue_resumed", "queue_limited"})
+QUEUE_TAGS: Final = frozenset({"queue_paused", "queue_resumed", "queue_limited", "worker_drained"})
 
 # Old tag → the present tag and how an old body becomes a present one. None is old yet.
 UPCASTERS: Final[Mapping[str, tuple[str, Callable[[bytes], bytes]]]] = {}

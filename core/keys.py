@@ -18,7 +18,9 @@ them together on a single server and on a cluster alike. With the namespace `pen
     penstock:{email.0}:turns                 zset    groups with held entries, last served first out
     penstock:{email.0}:unique                hash    unique key → the job that holds it
     penstock:{email.0}:unique_of             hash    entries whose job holds a unique key
-    penstock:{email.0}:told                  hash    cancelled entries that still run → consumer
+    penstock:{email.0}:told                  hash    cancelled entries that still run → consumer;
+                                                     and who is asked to leave
+    penstock:{email.0}:facts                 hash    consumer → what it says of itself
     penstock:{email.0}:once:<key>            string  idempotency key → the first job's position
     penstock:{email.0}:sender:<producer>     string  a producer's last batch and its answer
     penstock:{email.0}:token:<token>         string  positions of the facts appended under it
@@ -83,6 +85,7 @@ class PartitionKeys:
         self.crashes: Final = self.prefix + "crashes"
         self.control: Final = self.prefix + "control"
         self.told: Final = self.prefix + "told"
+        self.facts: Final = self.prefix + "facts"
         # What the scripts that move jobs take, in the order of entries.lua.
         self.entries: Final = (
             *(self.epoch, self.log, *self.lanes, self.due, self.workers, self.crashes, self.control),

@@ -31,6 +31,7 @@ from penstock.core.events import (
     Failed,
     QueueLimited,
     QueuePaused,
+    QueueResumed,
     Started,
     read_entry,
 )
@@ -201,7 +202,7 @@ class Views:
     def _govern(self, body: AnyBody | None) -> None:
         if isinstance(body, QueueLimited):
             self.stats.limits = body
-        elif body is not None:
+        elif isinstance(body, QueuePaused | QueueResumed):
             self.stats.paused = isinstance(body, QueuePaused)
 
     def _count_events(

@@ -1,14 +1,16 @@
 #!lua flags=allow-oom
 -- beat: a sign of life; what the consumer must know, and who gave none for a lease.
 --
--- KEYS    1 epoch   2 workers   3 told
+-- KEYS    1 epoch   2 workers   3 told   4 facts
 -- ARGV    1 consumer   2 lease in ms   3 '1' to enter as a new consumer, '0' to refresh
--- Answer  1 if the consumer is alive, 0 if its lease ran out and it was dropped; how many of its
---         entries were cancelled, and these as lane:entry; then the names of the consumers whose
---         lease ran out and whose entries wait to be reclaimed
+--         4 what the consumer says of itself, '' if nothing new
+-- Answer  1 if the consumer is alive, 0 if its lease ran out and it was dropped; how many things it is
+--         told, and these: lane:entry of each of its entries that was cancelled, leave:consumer if it
+--         is to leave; then the names of the consumers whose lease ran out and whose entries wait to
+--         be reclaimed
 -- Promise a consumer that was dropped never comes back under its old name: what it still runs can
---         complete, but can no longer be taken for the new attempt of the same job. Each
---         cancellation is told once.
+--         complete, but can no longer be taken for the new attempt of the same job. Each thing is
+--         told once. What a consumer says of itself is kept no longer than the consumer.
 
 if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('NOTOPEN partition') end
 
@@ -17,6 +19,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local answer = { 1, 0 }
 if ARGV[3] == '1' or redis.call('ZSCORE', KEYS[2], ARGV[1]) then
   redis.call('ZADD', KEYS[2], now, ARGV[1])
+  if ARGV[4] ~= '' then redis.call('HSET', KEYS[4], ARGV[1], ARGV[4]) end
 else
   answer[1] = 0
 end

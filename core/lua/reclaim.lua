@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- reclaim: take the entries of a consumer that fell silent, a page at a time.
 --
--- KEYS    see entries.lua
+-- KEYS    see entries.lua; then 18 facts
 -- ARGV    see entries.lua; then 3 silent consumer   4 lease in ms   5 page size   6 crash limit
 -- Answer  entries parked; entries dead-lettered; 1 if there is more, else 0
 -- Promise nothing happens to a consumer that gave a sign of life in time. Every entry is parked
@@ -48,5 +48,6 @@ end
 
 for number = 1, LATER do call('XGROUP', 'DELCONSUMER', lane_of(number), WORKERS_GROUP, silent) end
 call('ZREM', WORKERS, silent)
+call('HDEL', KEYS[18], silent)
 untell(silent)
 return { again, dead, 0 }

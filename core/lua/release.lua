@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- release: give back what a living consumer holds but does not run.
 --
--- KEYS    see entries.lua
+-- KEYS    see entries.lua; then 18 facts
 -- ARGV    see entries.lua; then 3 consumer   4 page size   5 reason
 --         6 '1' to drop the consumer at the end   7.. entries it does run, as lane:entry
 -- Answer  entries given back; 1 if there is more, else 0
@@ -38,6 +38,7 @@ end
 if ARGV[6] == '1' then
   for number = 1, LATER do call('XGROUP', 'DELCONSUMER', lane_of(number), WORKERS_GROUP, me) end
   call('ZREM', WORKERS, me)
+  call('HDEL', KEYS[18], me)
   untell(me)
 end
 return { given, 0 }

@@ -29,7 +29,10 @@ MAX_FUNCTION_LINES = 45
 # Who may speak to Redis by name. Longer only with a reason.
 REDIS = {
     "core/story.py",
-    *(f"core/{name}.py" for name in ["append", "connection", "control", "dispatch", "endings", "log"]),
+    *(
+        f"core/{name}.py"
+        for name in ["append", "connection", "control", "dispatch", "endings", "log", "workers"]
+    ),
     *(f"producer/{name}.py" for name in ["client", "outlet", "ratelimit"]),
     *(f"consumers/{name}.py" for name in ["partition", "testing", "worker"]),
     *(f"projections/{name}.py" for name in ["figures", "projector", "queries", "rebuild", "store"]),

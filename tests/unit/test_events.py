@@ -29,6 +29,7 @@ from penstock.core.events import (
     Rescheduled,
     Started,
     Submitted,
+    WorkerDrained,
     as_builtins,
     decode,
     encode,
@@ -98,6 +99,7 @@ BODIES: dict[type[AnyBody], st.SearchStrategy[Any]] = {
     Cancelled: st.builds(Cancelled, by=TEXT, reason=TEXT),
     QueuePaused: st.builds(QueuePaused, by=TEXT),
     QueueResumed: st.builds(QueueResumed, by=TEXT),
+    WorkerDrained: st.builds(WorkerDrained, worker=TEXT, by=TEXT),
     QueueLimited: st.builds(
         QueueLimited,
         rate=FINITE,
@@ -185,6 +187,7 @@ MEANINGS: dict[str, AnyBody] = {
     "cancelled.all": Cancelled(by="key:shop", reason="the order was withdrawn"),
     "queue_paused": QueuePaused(by="key:shop"),
     "queue_resumed": QueueResumed(by="key:shop"),
+    "worker_drained": WorkerDrained(worker="host-17-0a1b2c", by="key:shop"),
     "queue_limited": QueueLimited(),
     "queue_limited.all": QueueLimited(
         rate=12.5, burst=20, concurrency=8, per_group=2, backlog=100_000, by="key:shop"

@@ -25,6 +25,7 @@ def every_key(keys: PartitionKeys) -> dict[str, str]:
         "control": keys.control,
         **dict(zip(OF_ENTRIES, keys.entries[10:16], strict=True)),
         "told": keys.told,
+        "facts": keys.facts,
         "once:k": keys.once("k"),
         "once:end:12-0": keys.marker("12-0"),
         "sender:p": keys.sender("p"),
