@@ -33,7 +33,7 @@ REDIS = {
         f"core/{name}.py"
         for name in ["append", "connection", "control", "dispatch", "endings", "log", "workers"]
     ),
-    *(f"producer/{name}.py" for name in ["client", "outlet", "ratelimit"]),
+    *(f"producer/{name}.py" for name in ["client", "commands", "outlet", "ratelimit"]),
     *(f"consumers/{name}.py" for name in ["partition", "testing", "worker"]),
     *(f"projections/{name}.py" for name in ["figures", "projector", "queries", "rebuild", "store"]),
     *(f"ui/{name}.py" for name in ["api", "embedded", "problems"]),

@@ -29,6 +29,7 @@ from penstock.core.events import (
     Rescheduled,
     Started,
     Submitted,
+    WorkerDrained,
     encode,
 )
 from penstock.core.lifecycle import (
@@ -61,6 +62,7 @@ SAMPLES: dict[str, AnyBody] = {
     "rescheduled": Rescheduled(priority="high"),
     "queue_paused": QueuePaused(),
     "queue_resumed": QueueResumed(),
+    "worker_drained": WorkerDrained("w"),
     "queue_limited": QueueLimited(rate=1),
 }
 UNKNOWN = "teleported"

@@ -66,6 +66,7 @@ BODIES: dict[str, list[bytes]] = {
     ],
     "queue_paused": [b"{}"],
     "queue_resumed": [b"{}"],
+    "worker_drained": [b'{"worker":"w"}'],
     "queue_limited": [b'{"rate":2.5,"burst":3}', b"{}"],
     "exploded": [b"{}"],
 }
