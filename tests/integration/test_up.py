@@ -132,7 +132,7 @@ def test_commands_ask_the_running_api(up: Up, penstock: Callable[..., Command]) 
     shown = ask("job", job["id"], "--wait", "20")
     assert re.search(r"^state +completed$", shown.output, re.MULTILINE)
     wait_until(
-        lambda: re.search(r"^ai +0 +0 +0 +1 +0$", ask("queues").output, re.MULTILINE), 20, "it is counted"
+        lambda: re.search(r"^ai +0 +0 +0 +1 +0 +0$", ask("queues").output, re.MULTILINE), 20, "it is counted"
     )
 
     wrong = ask("submit", "ai.language", '{"txt": "x"}')
