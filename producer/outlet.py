@@ -14,9 +14,10 @@ from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from penstock.core.connection import passing
+from penstock.core.connection import command, passing
 from penstock.core.dispatch import Accepted, Dispatch, Submission
 from penstock.core.errors import BacklogFull, Unavailable
 from penstock.core.keys import PartitionKeys
@@ -25,6 +26,7 @@ MAX_JOBS: Final = 1_000
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_BUFFERED: Final = 20_000
 PATIENCE_S: Final = 5.0
+REPLICA_WAIT_MS: Final = 1_000
 
 
 class _Ask(msgspec.Struct, eq=False):
@@ -37,10 +39,13 @@ class _Ask(msgspec.Struct, eq=False):
 
 class Outlet:
     """Submits to one partition, batched, each batch exactly once while the server comes back
-    within PATIENCE_S."""
+    within PATIENCE_S. With `replicas`, a batch is accepted when that many have it too."""
 
-    def __init__(self, redis: Redis, keys: PartitionKeys, *, once_s: float) -> None:
-        self._dispatch: Final = Dispatch(redis, keys)
+    def __init__(self, redis: Redis, keys: PartitionKeys, *, once_s: float, replicas: int = 0) -> None:
+        # WAIT speaks of the writes of its own connection: so there is one, and no pool.
+        self._redis: Final = redis.client() if replicas else redis
+        self._replicas: Final = replicas
+        self._dispatch: Final = Dispatch(self._redis, keys)
         self._once_ms: Final = round(once_s * 1000)
         self._producer: Final = secrets.token_hex(8)
         self._batch = 0
@@ -112,9 +117,11 @@ class Outlet:
         pause = 0.05
         while True:
             try:
-                return await self._dispatch.submit(
+                accepted = await self._dispatch.submit(
                     jobs, producer=self._producer, batch=self._batch, once_ms=self._once_ms
                 )
+                await self._replicated()
+                return accepted
             except (RedisError, OSError) as error:
                 if not passing(error):
                     raise _refusal(error) from error
@@ -124,6 +131,14 @@ class Outlet:
                     ) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
+
+    async def _replicated(self) -> None:
+        """Wait until as many replicas as asked for have the batch; a batch sent again writes again
+        (its memory's life), so that WAIT speaks of it on a new connection too."""
+        if self._replicas:
+            have = await command(self._redis, "WAIT", self._replicas, REPLICA_WAIT_MS)
+            if have < self._replicas:
+                raise RedisConnectionError(f"{have} of {self._replicas} replicas have it")
 
 
 def _refusal(error: RedisError | OSError) -> Exception:

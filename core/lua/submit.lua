@@ -18,7 +18,10 @@
 local batch, sender = ARGV[3], KEYS[18]
 
 local last = call('HMGET', sender, 'batch', 'answer')
-if last[1] == batch then return cjson.decode(last[2]) end
+if last[1] == batch then
+  call('PEXPIRE', sender, ARGV[4])
+  return cjson.decode(last[2])
+end
 if last[1] and tonumber(last[1]) > tonumber(batch) then return redis.error_reply('OLDBATCH answered long ago') end
 
 local bound = tonumber(call('HGET', CONTROL, 'backlog') or 0)
