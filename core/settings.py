@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_result: Count = 256 * 1024
     max_artifact: Count = 64 * 1024 * 1024
     idempotency_ttl: Positive = 24 * 3600.0
+    flow_retention: Positive = 72 * 3600.0  # how long an ended flow is remembered
 
     jobs: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
