@@ -19,10 +19,12 @@ from penstock.consumers.context import Context, Report, Submitter
 from penstock.consumers.executors import Executors
 from penstock.consumers.handlers import Handler
 from penstock.consumers.outcomes import Failure
+from penstock.consumers.sealed import open_job, sealed_failure, sealing
 from penstock.core.artifacts import Artifacts
 from penstock.core.dispatch import Delivery, Finished
 from penstock.core.events import Needs, Submitted
 from penstock.core.keys import PartitionKeys
+from penstock.core.sealing import Seals, Unsealable, is_sealed
 
 # How long a job whose type this worker does not know stays out of its way, for one that does.
 UNKNOWN_TYPE_PAUSE_S: Final = 5.0
@@ -33,7 +35,10 @@ _encode_result: Final = msgspec.json.Encoder().encode
 
 
 class Attempts:
-    """Executes attempts with the handlers, artifacts and submitter of one worker process."""
+    """Executes attempts with the handlers, artifacts and submitter of one worker process.
+
+    With `seals`, what it is given is opened, and what handlers say is sealed.
+    """
 
     def __init__(
         self,
@@ -43,12 +48,14 @@ class Attempts:
         artifacts: Artifacts | None = None,
         submitter: Submitter | None = None,
         max_result: int = 256 * 1024,
+        seals: Seals | None = None,
     ) -> None:
         self._handlers: Final = handlers
         self._executors: Final = executors
         self._artifacts: Final = artifacts
         self._submitter: Final = submitter
         self._max_result: Final = max_result
+        self._seals: Final = seals
 
     async def execute(
         self, delivery: Delivery, keys: PartitionKeys, worker: str, report: Callable[[Report], None]
@@ -65,13 +72,12 @@ class Attempts:
             return outcomes.released(delivery, worker, reason, delay_s=UNKNOWN_TYPE_PAUSE_S)
         began = perf_counter()
         try:
+            if self._seals is not None:
+                job, report = open_job(job, self._seals), sealing(report, job.type, self._seals)
             payload = _decoder(handler.contract.payload)(job.payload)
             handed_over = _handed_over(job.needs)
-        except msgspec.DecodeError as error:
-            why = Failure(
-                "InvalidPayload", f"does not fit the contract of this worker: {error}", permanent=True
-            )
-            return outcomes.failed(delivery, job, 0, why)
+        except (msgspec.DecodeError, Unsealable) as error:
+            return outcomes.failed(delivery, job, 0, self._unreadable(job, error))
         context = Context(
             job_id=keys.job_id(delivery.job.decode()),
             type=job.type,
@@ -88,13 +94,27 @@ class Attempts:
         except asyncio.CancelledError:
             return outcomes.released(delivery, worker, "the worker was told to leave")
         except (Exception, SystemExit) as error:
-            why = self._executors.failure(error)
+            why = self._sealed(self._executors.failure(error), job.type)
             return outcomes.failed(delivery, job, (perf_counter() - began) * 1000, why)
         ms = (perf_counter() - began) * 1000
         if len(encoded) > self._max_result:
             text = f"the result has {len(encoded)} bytes, over {self._max_result}: store it as an artifact"
             return outcomes.failed(delivery, job, ms, Failure("ResultTooLarge", text, permanent=True))
+        if self._seals is not None and encoded != b"null":
+            encoded = self._seals.seal_json(encoded, job.type, "result")
         return outcomes.completed(delivery, ms, bytes(encoded))
+
+    def _unreadable(self, job: Submitted, error: Exception) -> Failure:
+        """Why a payload cannot be read here."""
+        if isinstance(error, Unsealable):
+            return Failure("Unsealable", str(error), permanent=True)
+        if is_sealed(job.payload):
+            return Failure("Unsealable", "its payload is sealed, and this worker has no keys", permanent=True)
+        words = f"does not fit the contract of this worker: {error}"
+        return self._sealed(Failure("InvalidPayload", words, permanent=True), job.type)
+
+    def _sealed(self, why: Failure, type: str) -> Failure:
+        return why if self._seals is None else sealed_failure(why, type, self._seals)
 
     async def _in_time(self, handler: Handler, payload: Any, context: Context, timeout: float) -> Any:
         """Run the handler; raises TimeoutError when its time is over.

@@ -27,6 +27,7 @@ from penstock.consumers.outbox import Outbox
 from penstock.core.artifacts import Artifacts
 from penstock.core.dispatch import Delivery, Dispatch, Finished
 from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.sealing import open_seals
 from penstock.core.settings import read_settings
 
 _AT_ONCE: Final = 16
@@ -54,10 +55,12 @@ async def run_due(
 
     `namespace`: that of PENSTOCK_NAMESPACE if empty.
     """
-    keys = Keys(namespace or read_settings().namespace)
+    settings = read_settings()
+    keys = Keys(namespace or settings.namespace)
     known = handlers()
     executors = Executors(_AT_ONCE)
-    attempts = Attempts(known, executors, artifacts=artifacts, submitter=submitter)
+    seals = open_seals(settings)
+    attempts = Attempts(known, executors, artifacts=artifacts, submitter=submitter, seals=seals)
     names = queues if queues is not None else sorted({it.contract.queue for it in known.values()})
     counted: Counter[str] = Counter()
     try:

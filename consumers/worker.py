@@ -24,6 +24,7 @@ from penstock.core.artifacts import Artifacts
 from penstock.core.connection import check_server, connect
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.keys import Keys
+from penstock.core.sealing import open_seals
 from penstock.core.settings import Settings
 
 DEFAULT_ASYNC_SLOTS: Final = 100
@@ -51,7 +52,12 @@ async def run_worker(
     executors = Executors(slots_count)
     slots = Slots(slots_count, lambda: len(executors.stuck))
     attempts = Attempts(
-        known, executors, artifacts=artifacts, submitter=submitter, max_result=settings.max_result
+        known,
+        executors,
+        artifacts=artifacts,
+        submitter=submitter,
+        max_result=settings.max_result,
+        seals=open_seals(settings),
     )
     lease = Lease(settings.lease, settings.crash_limit)
     # Attempts make objects by the thousand and no cycles: the default threshold only costs time.

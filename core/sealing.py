@@ -50,10 +50,10 @@ class Seals:
             raise Misconfigured("PENSTOCK_PAYLOAD_KEYS: no key is given")
         self._newest: Final = next(iter(self._keys))
 
-    def seal(self, plain: bytes, type: str, field: str) -> str:
+    def seal(self, plain: bytes | msgspec.Raw, type: str, field: str) -> str:
         """`plain`, sealed as `field` of a job of this type."""
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._keys[self._newest].encrypt(nonce, plain, _bound_to(type, field))
+        sealed = self._keys[self._newest].encrypt(nonce, bytes(plain), _bound_to(type, field))
         return f"{MARK}{self._newest}:{base64.urlsafe_b64encode(nonce + sealed).decode()}"
 
     def open(self, text: str, type: str, field: str) -> bytes:
@@ -70,7 +70,7 @@ class Seals:
         except (InvalidTag, binascii.Error, ValueError):
             raise Unsealable(f"the sealed {field} was changed, or is that of something else") from None
 
-    def seal_json(self, value: bytes, type: str, field: str) -> msgspec.Raw:
+    def seal_json(self, value: bytes | msgspec.Raw, type: str, field: str) -> msgspec.Raw:
         """JSON, sealed, as JSON."""
         return msgspec.Raw(b'"' + self.seal(value, type, field).encode() + b'"')
 

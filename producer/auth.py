@@ -3,6 +3,9 @@
     keys set     `Authorization: Bearer <key>` or `X-API-Key: <key>`; the key's name is the actor
     no keys      only this machine, as the actor "local"
 
+Payloads that are sealed (penstock.core.sealing) are shown to those whose key has the right to see them, as
+in `name:key:reveal`, and to nobody else.
+
 Without keys a web page in a browser of this machine could be the one who asks. So the Host header must
 name this machine (else a foreign name that resolves to 127.0.0.1 would do: DNS rebinding), and a request
 that a browser sends for another origin is refused. Whoever comes through a proxy is not this machine.
@@ -24,6 +27,7 @@ from penstock.core.settings import Settings
 from penstock.producer.refusals import Forbidden, Unauthorized
 
 MIN_KEY_CHARS: Final = 16
+REVEAL: Final = ":reveal"
 KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 HEADERS: Final = frozenset(
     {b"authorization", b"x-api-key", b"host", b"origin", b"sec-fetch-site", b"x-forwarded-for"}
@@ -34,9 +38,10 @@ Headers = Mapping[str, str]
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who was let in: `name` becomes the actor of events."""
+    """Who was let in: `name` becomes the actor of events; `reveal`: may see what is sealed."""
 
     name: str
+    reveal: bool = False
 
 
 LOCAL: Final = Caller("local")
@@ -46,7 +51,7 @@ class KeyRing:
     """Lets in whoever has one of the API keys of the settings."""
 
     def __init__(self, keys: str) -> None:
-        """`keys` as in PENSTOCK_API_KEYS: "name:key,name2:key2". Raises Misconfigured.
+        """`keys` as in PENSTOCK_API_KEYS: "name:key,name2:key2:reveal". Raises Misconfigured.
 
         Several keys may have one name, so that a key can be changed without a gap.
         """
@@ -159,8 +164,14 @@ def _bearer(header: str) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def _entry(text: str) -> tuple[bytes, Caller]:
+def parse_key(text: str) -> tuple[str, str, bool]:
+    """An entry of PENSTOCK_API_KEYS: name, key, and whether it may see what is sealed."""
     name, _, key = text.partition(":")
+    return name, key.removesuffix(REVEAL), key.endswith(REVEAL)
+
+
+def _entry(text: str) -> tuple[bytes, Caller]:
+    name, key, reveal = parse_key(text)
     if not KEY_NAME.fullmatch(name):
         raise Misconfigured("PENSTOCK_API_KEYS: each entry is name:key, the name of letters, digits, . _ -")
     if len(key) < MIN_KEY_CHARS or not key.isascii():
@@ -168,4 +179,4 @@ def _entry(text: str) -> tuple[bytes, Caller]:
             f"PENSTOCK_API_KEYS: the key of {name!r} is not at least {MIN_KEY_CHARS} ASCII characters; "
             "make one with `openssl rand -hex 24`"
         )
-    return hashlib.sha256(key.encode()).digest(), Caller(name)
+    return hashlib.sha256(key.encode()).digest(), Caller(name, reveal)

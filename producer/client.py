@@ -25,6 +25,7 @@ from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.lifecycle import TERMINAL, State, fold_all
 from penstock.core.log import Log
 from penstock.core.positions import parse_job_id
+from penstock.core.sealing import open_seals, opened, opened_text
 from penstock.core.settings import Settings, read_settings
 from penstock.core.story import find, tell
 from penstock.core.validation import every_problem
@@ -72,6 +73,7 @@ class Producer:
         self._owned: Final = redis is None
         self.redis: Final = redis or connect(self.settings)
         self.keys: Final = Keys(self.settings.namespace)
+        self.seals: Final = open_seals(self.settings)
         self._outlets: dict[str, Outlet] = {}
         self._endings: dict[str, Endings] = {}
 
@@ -147,7 +149,8 @@ class Producer:
         return self._endings[keys.name]
 
     def _prepare(self, queue: str, request: JobRequest, by: str = "", trace: str = "") -> Submission:
-        return prepare(queue, request, max_payload=self.settings.max_payload, by=by, trace=trace)
+        limit = self.settings.max_payload
+        return prepare(queue, request, max_payload=limit, by=by, trace=trace, seals=self.seals)
 
     def _outlet(self, queue: str) -> Outlet:
         outlet = self._outlets.get(queue)
@@ -192,7 +195,8 @@ class Handle:
     async def result(self, *, timeout: float | None = None, type: Any = Any) -> Any:
         """Wait for the end; answers what the handler returned, as `type` if given.
 
-        Raises JobFailed, NotFound, or TimeoutError after `timeout` seconds.
+        Raises JobFailed, NotFound, Unsealable (keys are missing here), or TimeoutError after `timeout`
+        seconds.
         """
         async with (
             asyncio.timeout(timeout),
@@ -206,9 +210,11 @@ class Handle:
             body = decode(over[-1] if job.state in TERMINAL else await ended)
         match body:
             case Completed():
-                return msgspec.json.decode(body.result, type=type)
+                result = opened(body.result, job.type, "result", self._producer.seals)
+                return msgspec.json.decode(result, type=type)
             case Failed():
-                raise JobFailed(self.id, body.reason, body.error, body.message)
+                message = opened_text(body.message, job.type, "message", self._producer.seals)
+                raise JobFailed(self.id, body.reason, body.error, message)
             case Cancelled():
                 raise JobFailed(self.id, "cancelled", "Cancelled", body.reason)
         raise NotFound(f"the end of {self.id} cannot be read")

@@ -24,6 +24,7 @@ from penstock.core.control import extra_of
 from penstock.core.dispatch import Submission
 from penstock.core.errors import FieldProblem, InvalidJob, TooLarge
 from penstock.core.events import Submitted, encode
+from penstock.core.sealing import Seals
 from penstock.core.validation import every_problem
 
 MAX_TAGS: Final = 20
@@ -77,9 +78,15 @@ class JobRequest(JobOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def prepare(
-    queue: str, request: JobRequest, *, max_payload: int, by: str = "", trace: str = ""
+    queue: str,
+    request: JobRequest,
+    *,
+    max_payload: int,
+    by: str = "",
+    trace: str = "",
+    seals: Seals | None = None,
 ) -> Submission:
-    """Check a request against its contract and encode its event.
+    """Check a request against its contract and encode its event, the payload sealed with `seals`.
 
     Raises UnknownType, InvalidJob (every wrong field) or TooLarge.
     """
@@ -105,7 +112,7 @@ def prepare(
         told["unique"] = request.unique.key
     event = Submitted(
         type=request.type,
-        payload=request.payload,
+        payload=seals.seal_json(request.payload, request.type, "payload") if seals else request.payload,
         tags=request.tags,
         group=request.group,
         key=request.key,

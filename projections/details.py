@@ -22,6 +22,8 @@ from penstock.core.events import (
 from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import TRANSITIONS, Job, Read, State, fold, legible
 from penstock.core.positions import milliseconds, undelta
+from penstock.core.sealing import Seals
+from penstock.projections.sealed import shown, shown_body, shown_text
 
 MAX_EVENTS: Final = 1_000
 
@@ -73,6 +75,10 @@ class JobDetail(msgspec.Struct):
     progress: Progress | None = None
     result: msgspec.Raw | None = None
     error: Failure | None = None
+    origin: Annotated[str, msgspec.Meta(description="the job (or flow) that it was made from")] = ""
+    group: Annotated[str, msgspec.Meta(description="concurrency key")] = ""
+    unique: Annotated[str, msgspec.Meta(description="the key that it held alone")] = ""
+    ttl: Annotated[float, msgspec.Meta(description="seconds in which it had to start; 0 is no bound")] = 0
     misfits: Annotated[
         int, msgspec.Meta(description="events that did not fit its state, or were unreadable")
     ] = 0
@@ -125,17 +131,19 @@ def summary(keys: PartitionKeys, position: str, job: Job) -> JobSummary:
     )
 
 
-def event_detail(event: Event) -> EventDetail:
-    """An event for people; a body that is no JSON is shown as text."""
+def event_detail(event: Event, type: str = "", seals: Seals | None = None) -> EventDetail:
+    """An event of a job of this type, for people; a body that is no JSON is shown as text, and what is
+    sealed only with `seals`."""
     try:
-        data = msgspec.json.decode(event.body, type=msgspec.Raw)
+        data = msgspec.json.decode(shown_body(event, type, seals), type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError):
         data = msgspec.Raw(msgspec.json.encode(event.body.decode(errors="replace")))
     return EventDetail(event.position, instant(milliseconds(event.position)), event.tag, data)
 
 
-def detail(keys: PartitionKeys, job: Job, events: Sequence[Event]) -> JobDetail:
-    """The story of `job`, told from its events: the first, and as many of the last as were read."""
+def detail(keys: PartitionKeys, job: Job, events: Sequence[Event], seals: Seals | None = None) -> JobDetail:
+    """The story of `job`, told from its events: the first, and as many of the last as were read. What is
+    sealed is shown with `seals` only."""
     first, *others = map(legible, events)
     opening = first[1]
     assert isinstance(opening, Submitted)  # noqa: S101 - the caller looked
@@ -155,6 +163,10 @@ def detail(keys: PartitionKeys, job: Job, events: Sequence[Event]) -> JobDetail:
         payload=opening.payload,
         submitted_at=instant(submitted),
         ready_at=instant(job.ready or submitted),
+        origin=opening.origin,
+        group=opening.group,
+        unique=opening.unique,
+        ttl=opening.ttl,
         misfits=job.misfits,
     )
     complete = len(events) == 1 + len(job.history.split())
@@ -165,7 +177,21 @@ def detail(keys: PartitionKeys, job: Job, events: Sequence[Event]) -> JobDetail:
         before, row = row, fold(row, event, body)
         if before is not None and row is not None and row.misfits == before.misfits:
             _tell(told, (event, body), before.ready or (submitted if complete else None))
+    _show(told, seals)
     return told
+
+
+def _show(told: JobDetail, seals: Seals | None) -> None:
+    """Open what is sealed, or hide it."""
+    told.payload = shown(told.payload, told.type, "payload", seals)
+    if told.result is not None:
+        told.result = shown(told.result, told.type, "result", seals)
+    if told.progress is not None:
+        told.progress.message = shown_text(told.progress.message, told.type, "message", seals)
+        told.progress.data = shown(told.progress.data, told.type, "data", seals)
+    if told.error is not None:
+        told.error.message = shown_text(told.error.message, told.type, "message", seals)
+        told.error.traceback = shown_text(told.error.traceback, told.type, "traceback", seals)
 
 
 def _resumed(job: Job, event: Event) -> Job:

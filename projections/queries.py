@@ -23,6 +23,7 @@ from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.lifecycle import STATES, TERMINAL, Job, State, positions, read_row
 from penstock.core.log import Log
 from penstock.core.positions import START, order, packed, parse_job_id, unpacked
+from penstock.core.sealing import open_seals
 from penstock.core.settings import Settings
 from penstock.core.story import find
 from penstock.projections.details import (
@@ -62,11 +63,15 @@ class QueueList(msgspec.Struct):
 
 
 class Queries:
-    """Answers over one client. Safe to share between tasks; `close` it in the end."""
+    """Answers over one client. Safe to share between tasks; `close` it in the end.
+
+    `reveal`: show what is sealed, as far as the keys are here.
+    """
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis: Final = redis
         self._keys: Final = Keys(settings.namespace)
+        self._seals: Final = open_seals(settings)
         self._endings: Final[dict[str, Endings]] = {}
 
     async def close(self) -> None:
@@ -74,7 +79,7 @@ class Queries:
         for endings in self._endings.values():
             await endings.close()
 
-    async def job(self, job_id: str) -> JobDetail:
+    async def job(self, job_id: str, *, reveal: bool = False) -> JobDetail:
         """A job as the log has it now. Of one with more than 1,000 events, what only older ones than
         the last 1,000 tell (beside the first) is missing. Raises NotFound."""
         keys, position, job = await self._find(job_id)
@@ -82,9 +87,9 @@ class Queries:
         events = await Log(self._redis, keys).read([first, *others[-MAX_EVENTS:]])
         if not events or events[0].position != position:
             raise NotFound(f"{job_id}: its beginning is no longer in the log")
-        return detail(keys, job, events)
+        return detail(keys, job, events, self._seals if reveal else None)
 
-    async def wait(self, job_id: str, seconds: float) -> JobDetail:
+    async def wait(self, job_id: str, seconds: float, *, reveal: bool = False) -> JobDetail:
         """A job once it has ended, or as it is after `seconds`. Raises NotFound."""
         keys, position, job = await self._find(job_id)
         if job.state not in TERMINAL and seconds > 0:
@@ -94,9 +99,11 @@ class Queries:
                     await asyncio.wait([ended], timeout=seconds)
                     if ended.done() and not ended.cancelled():
                         ended.result()  # the reader could not go on: say so, rather than answer late
-        return await self.job(job_id)
+        return await self.job(job_id, reveal=reveal)
 
-    async def events(self, job_id: str, *, after: str = "", limit: int = 100) -> EventPage:
+    async def events(
+        self, job_id: str, *, after: str = "", limit: int = 100, reveal: bool = False
+    ) -> EventPage:
         """Up to `limit` events of a job after a position, straight from the log.
 
         Raises NotFound, and InvalidJob for an `after` that is no position.
@@ -108,7 +115,9 @@ class Queries:
         wanted = [it for it in positions(position, job) if order(it) > beyond]
         events = await Log(self._redis, keys).read(wanted[:limit])
         more = len(wanted) > limit
-        return EventPage([event_detail(event) for event in events], wanted[limit - 1] if more else None)
+        seals = self._seals if reveal else None
+        told = [event_detail(event, job.type, seals) for event in events]
+        return EventPage(told, wanted[limit - 1] if more else None)
 
     async def jobs(
         self,

@@ -1,5 +1,5 @@
-"""Reading over HTTP. The app gives `queries: Queries` by dependency injection and turns our errors
-into problem+json.
+"""Reading over HTTP. The app gives `queries: Queries` and `reveal: bool` (may the caller see what is
+sealed?) by dependency injection, and turns our errors into problem+json.
 """
 
 from typing import Annotated, Final
@@ -23,6 +23,7 @@ MAX_LIMIT: Final = 500
 _FRESH: Final = CacheControlHeader(no_store=True)
 
 Asked = NamedDependency[Queries]
+MayReveal = NamedDependency[bool]
 Queue = Annotated[str, PathParameter(description="The queue's name.")]
 JobIdentity = Annotated[str, PathParameter(description="The job's whole id, like email.0.1795477369681-0.")]
 Wait = Annotated[
@@ -44,10 +45,12 @@ OfType = Annotated[str | None, QueryParameter(description="Only jobs of this typ
     operation_id="getJob",
     tags=["jobs"],
 )
-async def get_job(queries: Asked, queue: Queue, job_id: JobIdentity, wait: Wait = 0) -> JobDetail:
+async def get_job(
+    queries: Asked, reveal: MayReveal, queue: Queue, job_id: JobIdentity, wait: Wait = 0
+) -> JobDetail:
     """As the log has it at this moment, or with `wait` as soon as it has ended."""
     _belongs(job_id, queue)
-    return await (queries.wait(job_id, wait) if wait else queries.job(job_id))
+    return await (queries.wait(job_id, wait, reveal=reveal) if wait else queries.job(job_id, reveal=reveal))
 
 
 @get(
@@ -58,11 +61,16 @@ async def get_job(queries: Asked, queue: Queue, job_id: JobIdentity, wait: Wait 
     tags=["jobs"],
 )
 async def get_events(
-    queries: Asked, queue: Queue, job_id: JobIdentity, after: After = "", limit: Limit = 100
+    queries: Asked,
+    reveal: MayReveal,
+    queue: Queue,
+    job_id: JobIdentity,
+    after: After = "",
+    limit: Limit = 100,
 ) -> EventPage:
     """Its events straight from the log, oldest first."""
     _belongs(job_id, queue)
-    return await queries.events(job_id, after=after, limit=limit)
+    return await queries.events(job_id, after=after, limit=limit, reveal=reveal)
 
 
 @get(

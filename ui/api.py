@@ -26,6 +26,7 @@ from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.settings import Settings
 from penstock.producer.artifact_routes import artifact_routes
 from penstock.producer.auth import open_doors
+from penstock.producer.bodies import AnyRequest
 from penstock.producer.client import Producer
 from penstock.producer.ratelimit import RateLimit
 from penstock.producer.routes import submission_routes
@@ -64,7 +65,10 @@ def create_app(settings: Settings) -> Litestar:
             *_health_routes(redis),
             *docs_routes(lambda: describe(query_routes, settings)),
         ],
-        dependencies={"queries": Provide(lambda: queries, sync_to_thread=False)},
+        dependencies={
+            "queries": Provide(lambda: queries, sync_to_thread=False),
+            "reveal": Provide(_may_reveal, sync_to_thread=False),
+        },
         middleware=[gate],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[_life(redis, producer, queries)],
@@ -94,6 +98,11 @@ async def serve_api(settings: Settings, *, stop: asyncio.Event | None = None) ->
         await serve(app, settings, leaving)
     finally:
         leaver.cancel()
+
+
+def _may_reveal(request: AnyRequest) -> bool:
+    """Whether the caller has the right to see what is sealed."""
+    return bool(request.user.reveal)
 
 
 def _life(

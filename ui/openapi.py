@@ -66,7 +66,7 @@ def _of_readers(readers: Sequence[ControllerRouterHandler]) -> Json:
     """What Litestar says of the handlers that read, with our answers in place of its own."""
     app = Litestar(
         readers,
-        dependencies={"queries": Provide(lambda: None, sync_to_thread=False)},
+        dependencies={name: Provide(lambda: None, sync_to_thread=False) for name in ("queries", "reveal")},
         openapi_config=OpenAPIConfig(
             title="Penstock",
             version=version("penstock"),

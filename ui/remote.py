@@ -19,6 +19,7 @@ from penstock.core.errors import (
 )
 from penstock.core.positions import parse_job_id
 from penstock.core.settings import Settings
+from penstock.producer.auth import parse_key
 
 PATIENCE_S: Final = 30.0
 ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound)
@@ -37,7 +38,7 @@ def api_url(settings: Settings) -> str:
 
 def api_headers(settings: Settings) -> dict[str, str]:
     """The first of the configured keys (`name:key,...`), if there is any."""
-    _, _, key = settings.api_keys.reveal().split(",", maxsplit=1)[0].strip().partition(":")
+    _, key, _ = parse_key(settings.api_keys.reveal().split(",", maxsplit=1)[0].strip())
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 

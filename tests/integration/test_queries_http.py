@@ -51,7 +51,10 @@ async def serving(redis: Redis, settings: Settings) -> AsyncIterator[httpx.Async
     queries = Queries(redis, settings)
     app = Litestar(
         query_routes,
-        dependencies={"queries": Provide(lambda: queries, sync_to_thread=False)},
+        dependencies={
+            "queries": Provide(lambda: queries, sync_to_thread=False),
+            "reveal": Provide(lambda: False, sync_to_thread=False),
+        },
         exception_handlers=EXCEPTION_HANDLERS,
         logging_config=None,
     )
@@ -155,7 +158,8 @@ async def test_without_redis_the_answer_is_503(namespace: str) -> None:
 
 
 def test_openapi_names_every_answer_and_parameter() -> None:
-    app = Litestar(query_routes, dependencies={"queries": Provide(lambda: None, sync_to_thread=False)})
+    asked = {name: Provide(lambda: None, sync_to_thread=False) for name in ("queries", "reveal")}
+    app = Litestar(query_routes, dependencies=asked)
     document = app.openapi_schema.to_schema()
     assert set(document["paths"]) == {
         "/jobs/{queue}",

@@ -140,3 +140,16 @@ def test_headers_are_picked_and_repeated_ones_joined() -> None:
 def test_names_of_this_machine() -> None:
     assert all(map(is_loopback, ["localhost", "LOCALHOST", "app.localhost", "127.0.0.1", "[::1]"]))
     assert not any(map(is_loopback, ["", "localhost.example.org", "0.0.0.0", "128.0.0.1", "[::2]"]))  # noqa: S104
+
+
+def test_only_a_key_with_the_right_may_see_what_is_sealed() -> None:
+    ring = KeyRing(f"alice:{ALICE}:reveal,bob:{BOB}")
+    assert ring.admit({"x-api-key": ALICE}, "192.0.2.1") == Caller("alice", reveal=True)
+    assert ring.admit({"x-api-key": BOB}, "192.0.2.1") == Caller("bob", reveal=False)
+    with pytest.raises(Unauthorized):
+        ring.admit({"x-api-key": f"{ALICE}:reveal"}, "192.0.2.1")
+    with pytest.raises(Unauthorized):
+        ring.admit({"x-api-key": f"{BOB}:reveal"}, "192.0.2.1")
+    assert not LOCAL.reveal
+    with pytest.raises(Misconfigured, match="not at least 16"):
+        KeyRing(f"alice:{'a' * 10}:reveal")

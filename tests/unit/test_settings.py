@@ -47,12 +47,13 @@ FIELDS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "mail_web_port": ("8026", 8026, ("x",)),
     "ai_base_url": ("http://h/v1", "http://h/v1", ()),
     "ai_api_key": ("sk", "sk", ()),
+    "payload_keys": ("new,old", "new,old", ()),
     "ai_model": ("m", "m", ()),
     "fetch_private": ("true", True, ("maybe", "")),
     "log_format": ("json", "json", ("xml",)),
 }
 WRONG = [(name, text) for name, (_, _, texts) in FIELDS.items() for text in texts]
-SECRETS = ("redis_url", "api_keys", "smtp_password", "ai_api_key")
+SECRETS = ("redis_url", "api_keys", "smtp_password", "ai_api_key", "payload_keys")
 
 
 def test_every_setting_is_tried_here() -> None:
