@@ -30,6 +30,8 @@ from penstock.producer.bodies import AnyRequest
 from penstock.producer.client import Producer
 from penstock.producer.ratelimit import RateLimit
 from penstock.producer.routes import submission_routes
+from penstock.projections.feed_routes import feed_routes
+from penstock.projections.feeds import Feeds
 from penstock.projections.queries import Queries
 from penstock.projections.routes import query_routes
 from penstock.ui.docs import OPEN, docs_routes
@@ -55,6 +57,7 @@ def create_app(settings: Settings) -> Litestar:
     doors = open_doors(settings)
     redis = connect(settings)
     producer, queries = Producer(settings, redis=redis), Queries(redis, settings)
+    feeds = Feeds(settings)
     limit = RateLimit.of(settings, redis)
     gate = DefineMiddleware(Gate, doors=doors, limit=limit, trusted_proxies=settings.trusted_proxies)
     return Litestar(
@@ -62,8 +65,9 @@ def create_app(settings: Settings) -> Litestar:
             *submission_routes(producer, settings),
             *artifact_routes(open_artifacts(settings)),
             *query_routes,
+            *feed_routes(feeds),
             *_health_routes(redis),
-            *docs_routes(lambda: describe(query_routes, settings)),
+            *docs_routes(lambda: describe([*query_routes, *feed_routes(feeds)], settings)),
         ],
         dependencies={
             "queries": Provide(lambda: queries, sync_to_thread=False),
@@ -71,8 +75,8 @@ def create_app(settings: Settings) -> Litestar:
         },
         middleware=[gate],
         exception_handlers=EXCEPTION_HANDLERS,
-        lifespan=[_life(redis, producer, queries)],
-        state=State({"queries": queries}),
+        lifespan=[_life(redis, producer, queries, feeds)],
+        state=State({"queries": queries, "feeds": feeds}),
         request_max_body_size=None,  # counted where bodies are read (producer/bodies.py)
         openapi_config=None,  # ui/openapi.py describes it
         logging_config=None,
@@ -89,6 +93,7 @@ async def serve_api(settings: Settings, *, stop: asyncio.Event | None = None) ->
     async def leave() -> None:
         await asked.wait()
         await app.state.queries.close()  # who waits for a job's end is answered now
+        app.state.feeds.end()  # and who follows a feed has seen its end
         leaving.set()
 
     keys = "with API keys" if settings.api_keys else "for this machine alone, without API keys"
@@ -106,7 +111,7 @@ def _may_reveal(request: AnyRequest) -> bool:
 
 
 def _life(
-    redis: Redis, producer: Producer, queries: Queries
+    redis: Redis, producer: Producer, queries: Queries, feeds: Feeds
 ) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def life(_: Litestar) -> AsyncIterator[None]:
@@ -118,6 +123,7 @@ def _life(
             yield
         finally:
             await queries.close()
+            await feeds.close()
             await producer.close()
             await redis.aclose()
 
