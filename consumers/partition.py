@@ -13,10 +13,6 @@ consumer name, and what still runs may complete but no longer fail.
 
 import asyncio
 import logging
-import os
-import re
-import secrets
-import socket
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +24,7 @@ from redis.exceptions import RedisError
 
 from penstock.consumers.attempts import Attempts
 from penstock.consumers.context import Report
+from penstock.consumers.identity import Identity
 from penstock.consumers.outbox import Outbox
 from penstock.core.connection import BLOCK_S, command, passing
 from penstock.core.dispatch import Arrival, Cycle, Delivery, Dispatch, Finished
@@ -39,6 +36,8 @@ MAX_CYCLE: Final = 128
 # How often an idle worker looks whether a parked entry is due: half of the 100 ms we promise.
 DUE_TICK_S: Final = 0.05
 BEAT_S: Final = 0.5
+# How often a worker says anew what it is: its memory changes, the rest hardly ever.
+FACTS_S: Final = 3.0
 
 # A lane entry that has the job's body along, and nothing that the script must look at first.
 _WITH_BODY: Final = [b"job", b"", b"spec", b"", b"body", b""]
@@ -81,7 +80,13 @@ class PartitionWorker:
     """Works one partition until told to stop."""
 
     def __init__(
-        self, redis: Redis, keys: PartitionKeys, attempts: Attempts, slots: Slots, lease: Lease
+        self,
+        redis: Redis,
+        keys: PartitionKeys,
+        attempts: Attempts,
+        slots: Slots,
+        lease: Lease,
+        identity: Identity,
     ) -> None:
         self.keys: Final = keys
         self._redis: Final = redis
@@ -89,6 +94,8 @@ class PartitionWorker:
         self._attempts: Final = attempts
         self._slots: Final = slots
         self._lease: Final = lease
+        self._identity: Final = identity
+        self._entered = 0
         self._wake: Final = asyncio.Event()
         self._idle: Final = asyncio.Event()
         self._outbox: Final = Outbox(self._wake.set)
@@ -254,12 +261,17 @@ class PartitionWorker:
         lease = self._lease
         lease_ms = round(lease.seconds * 1000)
         clock = asyncio.get_running_loop().time
-        judge_from = 0.0
+        judge_from, say_at = 0.0, clock() + FACTS_S
         while True:
             await asyncio.sleep(min(BEAT_S, lease.seconds / 3))
+            facts = b""
+            if self._stopping or clock() >= say_at:
+                facts, say_at = self._identity.facts(leaving=self._stopping), clock() + FACTS_S
             try:
-                beat = await self._dispatch.beat(self._consumer, lease_ms)
+                beat = await self._dispatch.beat(self._consumer, lease_ms, facts=facts)
                 self._cancel(beat.cancelled)
+                if beat.leave:
+                    self._identity.asked_to_leave.set()
                 if not beat.alive:
                     await self._enter()
             except (RedisError, OSError) as error:
@@ -287,11 +299,12 @@ class PartitionWorker:
         self._wake.set()
 
     async def _enter(self) -> None:
-        """Become a consumer under a new name."""
+        """Become a consumer under a new name: the worker's, and later with the number of the entry."""
         await self._dispatch.open()
-        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:40]
-        name = f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
-        await self._dispatch.beat(name, round(self._lease.seconds * 1000), enter=True)
+        self._entered += 1
+        name = self._identity.name if self._entered == 1 else f"{self._identity.name}~{self._entered}"
+        facts = self._identity.facts(leaving=self._stopping)
+        await self._dispatch.beat(name, round(self._lease.seconds * 1000), enter=True, facts=facts)
         self._consumer = name
 
     async def _give_back_unknown(self) -> None:

@@ -2,6 +2,7 @@
 
 SIGTERM or SIGINT    stop taking; finish what runs within the grace time; give back the rest,
                      due now and with no attempt spent; report; exit 0
+drained from afar    the same: whoever keeps processes running then starts a new one
 a second signal      exit at once; the lease brings the jobs back
 """
 
@@ -19,6 +20,7 @@ from penstock.consumers.attempts import Attempts
 from penstock.consumers.context import Submitter
 from penstock.consumers.executors import Executors
 from penstock.consumers.handlers import Handler, handlers
+from penstock.consumers.identity import Identity
 from penstock.consumers.partition import Lease, PartitionWorker, Slots
 from penstock.core.artifacts import Artifacts
 from penstock.core.connection import check_server, connect
@@ -66,13 +68,16 @@ async def run_worker(
         if not await _server_ready(redis, stop):
             return True
         keys = Keys(settings.namespace)
-        partitions = [
-            PartitionWorker(redis, keys.partition(queue), attempts, slots, lease) for queue in queues
-        ]
         types = [name for name, it in known.items() if it.contract.queue in queues]
+        identity = Identity(queues, types, slots_count, lambda: len(executors.stuck))
+        partitions = [
+            PartitionWorker(redis, keys.partition(queue), attempts, slots, lease, identity)
+            for queue in queues
+        ]
         _log.info("ready: queues %s; types %s; %d slots", ", ".join(queues), ", ".join(types), slots_count)
+        _log.info("its name is %s", identity.name)
         try:
-            await _work(partitions, stop, settings.grace)
+            await _work(partitions, stop, identity.asked_to_leave, settings.grace)
         finally:
             executors.close()
     return not executors.stuck
@@ -110,11 +115,16 @@ async def _server_ready(redis: Redis, stop: asyncio.Event) -> bool:
     return False
 
 
-async def _work(partitions: list[PartitionWorker], stop: asyncio.Event, grace: float) -> None:
+async def _work(
+    partitions: list[PartitionWorker], stop: asyncio.Event, asked: asyncio.Event, grace: float
+) -> None:
     runs = [asyncio.create_task(partition.run()) for partition in partitions]
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait([stopped, *runs], return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
+    reasons = [asyncio.create_task(stop.wait()), asyncio.create_task(asked.wait())]
+    await asyncio.wait([*reasons, *runs], return_when=asyncio.FIRST_COMPLETED)
+    if asked.is_set():
+        _log.info("asked to leave: taking no more, %g s for what runs", grace)
+    for reason in reasons:
+        reason.cancel()
     for partition in partitions:
         partition.stop()
     _, busy = await asyncio.wait(runs, timeout=grace)

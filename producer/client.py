@@ -17,9 +17,10 @@ from redis.asyncio import Redis
 
 from penstock.core.connection import connect
 from penstock.core.contracts import Backoff, Priority, declaration
+from penstock.core.control import Cancelling
 from penstock.core.dispatch import Accepted, Submission
 from penstock.core.endings import Endings
-from penstock.core.errors import InvalidJob, JobFailed, NotFound, Refused
+from penstock.core.errors import FieldProblem, InvalidJob, JobFailed, NotFound, Refused
 from penstock.core.events import Cancelled, Completed, Event, Failed, decode
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.lifecycle import TERMINAL, State, fold_all
@@ -29,8 +30,11 @@ from penstock.core.sealing import open_seals, opened, opened_text
 from penstock.core.settings import Settings, read_settings
 from penstock.core.story import find, tell
 from penstock.core.validation import every_problem
+from penstock.core.workers import Worker, Workers
+from penstock.producer.commands import Change, Commands, Drained, Limits
 from penstock.producer.intake import JobOptions, JobRequest, Unique, prepare
 from penstock.producer.outlet import Outlet
+from penstock.producer.reading import read_fields
 
 T = TypeVar("T")
 
@@ -55,6 +59,16 @@ class SubmitOptions(TypedDict, total=False):
     unique: Unique
 
 
+class QueueLimits(TypedDict, total=False):
+    """The limits of a queue, see Limits."""
+
+    rate: float
+    burst: int
+    concurrency: int
+    per_group: int
+    backlog: int
+
+
 class Receipt(msgspec.Struct, frozen=True):
     """An accepted job. `known`: its idempotency key had been seen, this is the first job."""
 
@@ -74,6 +88,8 @@ class Producer:
         self.redis: Final = redis or connect(self.settings)
         self.keys: Final = Keys(self.settings.namespace)
         self.seals: Final = open_seals(self.settings)
+        self.commands: Final = Commands(self.redis, self.keys)
+        self._workers: Final = Workers(self.redis, self.keys)
         self._outlets: dict[str, Outlet] = {}
         self._endings: dict[str, Endings] = {}
 
@@ -119,14 +135,21 @@ class Producer:
         return [handles[number] for number in range(count)]
 
     async def accept(
-        self, queue: str, requests: Sequence[JobRequest], *, by: str = "", trace: str = ""
+        self,
+        queue: str,
+        requests: Sequence[JobRequest],
+        *,
+        by: str = "",
+        trace: str = "",
+        origin: str = "",
     ) -> list[Receipt | Refused]:
-        """Submit requests as they come over HTTP; a refused one does not stop the others."""
+        """Submit requests as they come over HTTP; a refused one does not stop the others. `origin`: the
+        job they are made from."""
         answers: list[Receipt | Refused] = []
         good: list[tuple[int, JobRequest, Submission]] = []
         for request in requests:
             try:
-                good.append((len(answers), request, self._prepare(queue, request, by, trace)))
+                good.append((len(answers), request, self._prepare(queue, request, by, trace, origin)))
                 answers.append(_PENDING)
             except Refused as refusal:
                 answers.append(refusal)
@@ -148,9 +171,34 @@ class Producer:
             self._endings[keys.name] = Endings(Log(self.redis, keys))
         return self._endings[keys.name]
 
-    def _prepare(self, queue: str, request: JobRequest, by: str = "", trace: str = "") -> Submission:
+    async def pause(self, queue: str, *, by: str = "") -> bool:
+        """See Commands.pause; so for the four below."""
+        return await self.commands.pause(queue, by=by)
+
+    async def resume(self, queue: str, *, by: str = "") -> bool:
+        return await self.commands.resume(queue, by=by)
+
+    async def limit(self, queue: str, *, by: str = "", **limits: Unpack[QueueLimits]) -> bool:
+        """Set all limits of a queue: what is left out is none. See Limits."""
+        told = read_fields(msgspec.json.encode(limits), Limits)
+        return await self.commands.limit(queue, told, by=by)
+
+    async def drain_queue(self, queue: str, *, by: str = "") -> Drained:
+        return await self.commands.drain(queue, by=by)
+
+    async def workers(self) -> list[Worker]:
+        """Who works, and on what, as of now."""
+        return await self._workers.roster()
+
+    async def drain_worker(self, name: str, *, by: str = "") -> None:
+        """Ask a worker to leave. See Workers.drain."""
+        await self._workers.drain(name, by=by)
+
+    def _prepare(
+        self, queue: str, request: JobRequest, by: str = "", trace: str = "", origin: str = ""
+    ) -> Submission:
         limit = self.settings.max_payload
-        return prepare(queue, request, max_payload=limit, by=by, trace=trace, seals=self.seals)
+        return prepare(queue, request, max_payload=limit, by=by, trace=trace, origin=origin, seals=self.seals)
 
     def _outlet(self, queue: str) -> Outlet:
         outlet = self._outlets.get(queue)
@@ -218,6 +266,45 @@ class Handle:
             case Cancelled():
                 raise JobFailed(self.id, "cancelled", "Cancelled", body.reason)
         raise NotFound(f"the end of {self.id} cannot be read")
+
+    async def cancel(self, *, reason: str = "", by: str = "") -> Cancelling:
+        """End it before its time; answers whether it was "waiting" (or delayed) or "running". The
+        handler of a running one is told within half a second, and may clean up. Raises WrongState
+        where it is over, NotFound; so for the methods below, which raise InvalidJob too."""
+        return await self._producer.commands.cancel(self.id, by=by, reason=reason)
+
+    async def retry(self, payload: msgspec.Struct | None = None, *, key: str = "", by: str = "") -> "Handle":
+        """Run it again after its end; or, with another payload of its type, submit a new job with its
+        options (`key`: the idempotency key) whose `origin` it is. Answers the handle of what runs."""
+        if payload is None:
+            await self._producer.commands.retry(self.id, by=by)
+            return self
+        raw = msgspec.Raw(msgspec.json.encode(payload))
+        request = msgspec.structs.replace(await self._producer.commands.changed(self.id, raw), key=key)
+        given = declaration(type(payload)).type
+        if given != request.type:
+            raise InvalidJob([FieldProblem("payload", f"is that of {given}, and the job is {request.type}")])
+        [answer] = await self._producer.accept(self.queue, [request], by=by, origin=self.id)
+        if isinstance(answer, Refused):
+            raise answer
+        return Handle(self._producer, answer.id, answer.type, answer.known)
+
+    async def promote(self, *, by: str = "") -> None:
+        """Let it run now, if it is delayed."""
+        await self._producer.commands.promote(self.id, by=by)
+
+    async def reschedule(
+        self, *, delay: float | None = None, run_at: datetime | int | None = None, by: str = ""
+    ) -> None:
+        """Give it another time: seconds from now, or a moment."""
+        told = {"delay": delay, "run_at": run_at}
+        change = read_fields(msgspec.json.encode(told), Change)
+        await self._producer.commands.reschedule(self.id, change, by=by)
+
+    async def prioritize(self, priority: Priority, *, by: str = "") -> None:
+        """Give it another priority while it waits."""
+        change = read_fields(msgspec.json.encode({"priority": priority}), Change)
+        await self._producer.commands.reschedule(self.id, change, by=by)
 
 
 _PENDING: Final = Refused("not sent yet")

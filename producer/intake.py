@@ -33,6 +33,8 @@ LATEST_MS: Final = 2**43
 NO_CONTROLS: Final = r"^[^\x00-\x1f]*$"
 
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+Delay = Annotated[float, msgspec.Meta(ge=0, le=MAX_DELAY_S)]
+RunAt = Annotated[datetime, msgspec.Meta(tz=True)] | Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
 
 
 class Unique(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,10 +58,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     priority: Priority | None = None
-    delay: Annotated[float, msgspec.Meta(ge=0, le=MAX_DELAY_S)] | None = None
-    run_at: (
-        Annotated[datetime, msgspec.Meta(tz=True)] | Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)] | None
-    ) = None
+    delay: Delay | None = None
+    run_at: RunAt | None = None
     attempts: Annotated[int, msgspec.Meta(ge=1, le=MAX_ATTEMPTS)] | None = None
     backoff: Backoff | None = None
     timeout: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)] | None = None
@@ -84,6 +84,7 @@ def prepare(
     max_payload: int,
     by: str = "",
     trace: str = "",
+    origin: str = "",
     seals: Seals | None = None,
 ) -> Submission:
     """Check a request against its contract and encode its event, the payload sealed with `seals`.
@@ -99,13 +100,7 @@ def prepare(
         value = getattr(request, name)
         if value is not None:
             _say(told, name, value)
-    when = ""
-    if request.run_at is not None:
-        told["run_at"] = run_at = _unix_ms(request.run_at)
-        when = str(run_at)
-    elif request.delay:
-        told["delay"] = request.delay
-        when = f"+{round(request.delay * 1000)}"
+    when = _say_when(told, request)
     if request.ttl:
         told["ttl"] = request.ttl
     if request.unique:
@@ -118,6 +113,7 @@ def prepare(
         key=request.key,
         by=by,
         trace=trace,
+        origin=origin,
         **told,
     )
     extra = b""
@@ -143,7 +139,7 @@ def _problems(queue: str, contract: Contract, request: JobRequest, max_payload: 
         )
     if request.delay is not None and request.run_at is not None:
         problems.append(FieldProblem("delay", "give delay or run_at, not both"))
-    if request.run_at is not None and not 0 <= _unix_ms(request.run_at) <= LATEST_MS:
+    if request.run_at is not None and not 0 <= unix_ms(request.run_at) <= LATEST_MS:
         problems.append(FieldProblem("run_at", "is before 1970 or after 2248"))
     try:
         _decoder(contract.payload).decode(request.payload)
@@ -181,5 +177,17 @@ def _say(told: dict[str, Any], name: str, value: Any) -> None:
         told[name] = value
 
 
-def _unix_ms(moment: datetime | int) -> int:
+def _say_when(told: dict[str, Any], request: JobRequest) -> str:
+    """Put the job's time in; answers it as the script takes it."""
+    if request.run_at is not None:
+        told["run_at"] = run_at = unix_ms(request.run_at)
+        return str(run_at)
+    if request.delay:
+        told["delay"] = request.delay
+        return f"+{round(request.delay * 1000)}"
+    return ""
+
+
+def unix_ms(moment: datetime | int) -> int:
+    """A moment in Unix ms."""
     return moment if isinstance(moment, int) else int(moment.timestamp() * 1000)

@@ -55,6 +55,16 @@ def read_lines(body: bytes, queue: str, limit: int) -> Sequence[JobRequest | Ref
     return [_read_or_refuse(line, queue) for line in lines]
 
 
+def read_fields(body: bytes, shape: type[T]) -> T:
+    """A JSON document as a `shape`. Raises Malformed, or InvalidJob with every wrong field."""
+    _check_text(body)
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except UNDECODABLE:
+        _check_json(body)
+        raise InvalidJob(every_problem(shape, body, root="")) from None
+
+
 def _read_or_refuse(row: bytes, queue: str) -> JobRequest | Refused:
     try:
         return read_job(row, queue)

@@ -5,6 +5,7 @@
     Unauthorized              401   no valid key
     Forbidden                 403   a request that this server does not serve
     NotFound                  404
+    WrongState                409   the job is over, has started, does not wait
     TooSlow                   408   the body stopped coming
     TooLarge                  413
     UnsupportedMedia          415
@@ -31,6 +32,7 @@ from penstock.core.errors import (
     TooLarge,
     Unavailable,
     UnknownType,
+    WrongState,
 )
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -92,12 +94,13 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 _KINDS: Final[Mapping[type[PenstockError], tuple[int, str, str]]] = {
-    InvalidJob: (422, "invalid-job", "The job is not valid"),
+    InvalidJob: (422, "invalid-job", "Not valid"),
     UnknownType: (422, "unknown-type", "No job type of this name"),
     Malformed: (400, "malformed", "The body cannot be read"),
     Unauthorized: (401, "unauthorized", "A valid API key is needed"),
     Forbidden: (403, "forbidden", "Not served"),
     NotFound: (404, "not-found", "Not found"),
+    WrongState: (409, "wrong-state", "Not in a state for this"),
     TooSlow: (408, "too-slow", "The body stopped coming"),
     TooLarge: (413, "too-large", "Too large"),
     UnsupportedMedia: (415, "unsupported-media", "Content type not taken here"),

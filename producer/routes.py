@@ -70,11 +70,11 @@ def submission_routes(producer: Producer, settings: Settings) -> list[HTTPRouteH
     async def submit_job(request: AnyRequest, queue: FromPath[str]) -> ASGIResponse:
         media_type(request, JSON)
         body = await whole(request, settings.max_payload + OPTIONS_ROOM, "job")
-        job = _with_key(read_job(body, queue), request)
-        [answer] = await producer.accept(queue, [job], by=request.user.name, trace=_trace(request))
+        job = with_key(read_job(body, queue), request)
+        [answer] = await producer.accept(queue, [job], by=request.user.name, trace=trace_of(request))
         if isinstance(answer, Refused):
             raise answer
-        return _accepted(await _first_job(producer, answer) if answer.known else answer)
+        return accepted(await first_job(producer, answer) if answer.known else answer)
 
     @post("/jobs/{queue:str}/batch", include_in_schema=False)
     async def submit_batch(request: AnyRequest, queue: FromPath[str]) -> ASGIResponse:
@@ -87,13 +87,13 @@ def submission_routes(producer: Producer, settings: Settings) -> list[HTTPRouteH
         if not jobs:
             raise InvalidJob([FieldProblem("", "no jobs in the batch")])
         right = [job for job in jobs if isinstance(job, JobRequest)]
-        answers = iter(await producer.accept(queue, right, by=request.user.name, trace=_trace(request)))
+        answers = iter(await producer.accept(queue, right, by=request.user.name, trace=trace_of(request)))
         return _of_batch([job if isinstance(job, Refused) else next(answers) for job in jobs])
 
     return [submit_job, submit_batch]
 
 
-def _with_key(job: JobRequest, request: AnyRequest) -> JobRequest:
+def with_key(job: JobRequest, request: AnyRequest) -> JobRequest:
     """The job with the idempotency key of the header, which may be written as a string in quotes."""
     told = request.headers.get("idempotency-key")
     if told is None:
@@ -107,12 +107,13 @@ def _with_key(job: JobRequest, request: AnyRequest) -> JobRequest:
     return msgspec.structs.replace(job, key=key)
 
 
-def _trace(request: AnyRequest) -> str:
+def trace_of(request: AnyRequest) -> str:
+    """The caller's trace context (W3C traceparent); empty if it sent none that is right."""
     told = request.headers.get("traceparent", "")
     return told if _TRACE.fullmatch(told) else ""
 
 
-async def _first_job(producer: Producer, answer: Receipt) -> Receipt:
+async def first_job(producer: Producer, answer: Receipt) -> Receipt:
     """What an idempotency key stands for, as it is now; as it was accepted, if its log was trimmed."""
     first = fold_all(await producer.handle(answer.id).events())
     if first is None:
@@ -120,7 +121,8 @@ async def _first_job(producer: Producer, answer: Receipt) -> Receipt:
     return msgspec.structs.replace(answer, state=first.state, type=first.type)
 
 
-def _accepted(job: Receipt) -> ASGIResponse:
+def accepted(job: Receipt) -> ASGIResponse:
+    """The answer to a submission: 202, or 200 where its idempotency key was known."""
     submitted = datetime.fromtimestamp(milliseconds(parse_job_id(job.id).position) / 1000, UTC)
     stamp = submitted.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     headers: dict[str, Any] = {"location": f"/jobs/{job.queue}/{job.id}", "cache-control": "no-store"}

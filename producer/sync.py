@@ -13,13 +13,18 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine, Iterable
+from datetime import datetime
 from typing import Any, Final, Self, TypeVar, Unpack, overload
 
 import msgspec
 
+from penstock.core.contracts import Priority
+from penstock.core.control import Cancelling
 from penstock.core.lifecycle import State
 from penstock.core.settings import Settings, read_settings
-from penstock.producer.client import Handle, Producer, SubmitOptions
+from penstock.core.workers import Worker
+from penstock.producer.client import Handle, Producer, QueueLimits, SubmitOptions
+from penstock.producer.commands import Drained
 
 T = TypeVar("T")
 
@@ -58,6 +63,31 @@ class SyncProducer:
         """See Producer.handle."""
         self._start()
         return SyncHandle(self, self._producer.handle(job_id))
+
+    def pause(self, queue: str, *, by: str = "") -> bool:
+        """See Producer.pause; so for the five below."""
+        self._start()
+        return self.wait(self._producer.pause(queue, by=by))
+
+    def resume(self, queue: str, *, by: str = "") -> bool:
+        self._start()
+        return self.wait(self._producer.resume(queue, by=by))
+
+    def limit(self, queue: str, *, by: str = "", **limits: Unpack[QueueLimits]) -> bool:
+        self._start()
+        return self.wait(self._producer.limit(queue, by=by, **limits))
+
+    def drain_queue(self, queue: str, *, by: str = "") -> Drained:
+        self._start()
+        return self.wait(self._producer.drain_queue(queue, by=by))
+
+    def workers(self) -> list[Worker]:
+        self._start()
+        return self.wait(self._producer.workers())
+
+    def drain_worker(self, name: str, *, by: str = "") -> None:
+        self._start()
+        self.wait(self._producer.drain_worker(name, by=by))
 
     def close(self) -> None:
         """Close the connections and end the thread. A later call starts anew."""
@@ -108,6 +138,24 @@ class SyncHandle:
     def result(self, *, timeout: float | None = None, type: Any = Any) -> Any:
         """See Handle.result."""
         return self._producer.wait(self._handle.result(timeout=timeout, type=type))
+
+    def cancel(self, *, reason: str = "", by: str = "") -> Cancelling:
+        """See Handle.cancel; so for the four below."""
+        return self._producer.wait(self._handle.cancel(reason=reason, by=by))
+
+    def retry(self, payload: msgspec.Struct | None = None, *, key: str = "", by: str = "") -> "SyncHandle":
+        return SyncHandle(self._producer, self._producer.wait(self._handle.retry(payload, key=key, by=by)))
+
+    def promote(self, *, by: str = "") -> None:
+        self._producer.wait(self._handle.promote(by=by))
+
+    def reschedule(
+        self, *, delay: float | None = None, run_at: datetime | int | None = None, by: str = ""
+    ) -> None:
+        self._producer.wait(self._handle.reschedule(delay=delay, run_at=run_at, by=by))
+
+    def prioritize(self, priority: Priority, *, by: str = "") -> None:
+        self._producer.wait(self._handle.prioritize(priority, by=by))
 
 
 async def _make(settings: Settings) -> Producer:

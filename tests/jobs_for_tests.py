@@ -243,3 +243,36 @@ class Family(msgspec.Struct):
 async def family(job: Family, context: Context) -> list[str]:
     assert context.jobs is not None
     return [await context.jobs.submit(Echo(number)) for number in range(job.children)]
+
+
+@contract("test.tidy", attempts=1)
+class Tidy(msgspec.Struct):
+    """Waits as a coroutine, and writes down that it was cancelled."""
+
+    file: str
+
+
+@handler(Tidy)
+async def tidy(job: Tidy, context: Context) -> None:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0)  # cleaning up may take turns of the loop
+        Path(job.file).write_text("cleaned up")  # noqa: ASYNC240 (a few bytes)
+        raise
+
+
+@contract("test.attentive", attempts=1)
+class Attentive(msgspec.Struct):
+    """Waits in a thread until it is cut short, and writes that down."""
+
+    file: str
+
+
+@handler(Attentive)
+def attentive(job: Attentive, context: Context) -> None:
+    deadline = time.monotonic() + 60
+    while not context.cancelled:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    Path(job.file).write_text("noticed")

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from penstock.core.errors import Misconfigured, NotFound, PenstockError, Refused
+from penstock.core.errors import PenstockError, Refused
 from penstock.core.settings import Settings, read_settings
-from penstock.ui import processes
+from penstock.ui import control_commands, processes
 
 app: Final = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,8 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(control_commands.app)
 
 JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
@@ -38,9 +40,10 @@ def main() -> None:
     try:
         app(prog_name="penstock")
     except PenstockError as error:
+        from penstock.ui.output import exit_code
+
         sys.stderr.write(f"penstock: {error}\n")
-        wrong = isinstance(error, Refused | Misconfigured) and not isinstance(error, NotFound)
-        sys.exit(2 if wrong else 1)
+        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(130)
 

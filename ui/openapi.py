@@ -18,9 +18,12 @@ from litestar.types import ControllerRouterHandler
 from penstock.core.artifacts import Artifact
 from penstock.core.contracts import Contract, contracts
 from penstock.core.settings import Settings
+from penstock.producer.commands import Cancellation, Change, Drained
+from penstock.producer.control_routes import CommandedJob, DrainedWorker, GovernedQueue, Retry, WorkerList
 from penstock.producer.intake import JobRequest
 from penstock.producer.refusals import MEDIA_TYPE, Problem
 from penstock.producer.routes import JSON, LINES, AcceptedJob, BatchAnswer
+from penstock.ui.openapi_control import COMMANDS, PARAMETERS, Command
 
 Json = dict[str, Any]
 
@@ -31,6 +34,7 @@ _WHY: Final = {
     403: "Not served: without API keys, whatever does not come from this machine.",
     404: "There is none.",
     408: "The body stopped coming.",
+    409: "The job is over, has started, or does not wait: the detail says which.",
     413: "The body, a payload or a batch is over its bound.",
     415: "A content type that is not taken here.",
     422: "Wrong fields, each named with its path. Nothing was written.",
@@ -38,6 +42,16 @@ _WHY: Final = {
     500: "An error of the server; its log says what happened.",
     503: "Redis or the artifact store does not answer; Retry-After says when to try again.",
 }
+_COMMANDED: Final = (
+    Cancellation,
+    Retry,
+    Change,
+    CommandedJob,
+    GovernedQueue,
+    Drained,
+    WorkerList,
+    DrainedWorker,
+)
 _ALWAYS: Final = (401, 403, 429, 500, 503)
 _RETRY: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
@@ -49,10 +63,14 @@ def describe(readers: Sequence[ControllerRouterHandler], settings: Settings) -> 
     paths, schemas = document["paths"], document.setdefault("components", {}).setdefault("schemas", {})
     for path, operations in _writers(known, settings).items():
         paths.setdefault(path, {}).update(operations)
+    for each in COMMANDS:
+        paths.setdefault(each.path, {})[each.method] = _command(each)
     paths.update(_health())
     schemas.update(_schemas(known))
     document["openapi"] = "3.1.0"
-    document["tags"] = [{"name": name} for name in ("submission", "jobs", "queues", "artifacts", "health")]
+    document["tags"] = [
+        {"name": name} for name in ("submission", "jobs", "queues", "workers", "artifacts", "health")
+    ]
     document["components"]["responses"] = {str(status): _problem(status) for status in _WHY}
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
@@ -124,6 +142,27 @@ def _writers(known: list[Contract], settings: Settings) -> Json:
     }
 
 
+def _command(it: Command) -> Json:
+    names = [part[1:-1] for part in it.path.split("/") if part.startswith("{")]
+    operation: Json = {
+        "summary": it.summary,
+        "operationId": it.id,
+        "tags": [it.path.split("/")[1]],
+        "parameters": [_parameter(name, "path", PARAMETERS[name]) for name in names],
+        "responses": {
+            **{str(status): _answer(words, schema) for status, (words, schema) in it.answers.items()},
+            **_refused(*it.refusals),
+        },
+    }
+    if it.description:
+        operation["description"] = it.description
+    if it.body:
+        operation["requestBody"] = {"content": {JSON: {"schema": _named(it.body)}}}
+    if "Idempotency-Key" in it.description:
+        operation["parameters"] += [_IDEMPOTENCY_KEY]
+    return operation
+
+
 def _artifacts(settings: Settings) -> Json:
     file = {"type": "string", "format": "binary"}
     form = {"type": "object", "properties": {"file": file}, "required": ["file"]}
@@ -174,7 +213,7 @@ def _health() -> Json:
 def _schemas(known: list[Contract]) -> Json:
     """All that the writers speak of; payloads are set apart by a prefix, for their names are not ours."""
     _, ours = msgspec.json.schema_components(
-        [Problem, AcceptedJob, BatchAnswer, Artifact, JobRequest], ref_template=_REF
+        [Problem, AcceptedJob, BatchAnswer, Artifact, JobRequest, *_COMMANDED], ref_template=_REF
     )
     request = ours.pop("JobRequest")
     payloads, theirs = msgspec.json.schema_components(

@@ -8,6 +8,14 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from penstock.core.errors import Misconfigured, NotFound, PenstockError, Refused, WrongState
+
+
+def exit_code(error: PenstockError) -> int:
+    """2 where the input or a setting is wrong, 1 for anything else."""
+    wrong = isinstance(error, Refused | Misconfigured) and not isinstance(error, NotFound | WrongState)
+    return 2 if wrong else 1
+
 
 def print_json(value: Any) -> None:
     """JSON, indented on a terminal and in one line elsewhere."""

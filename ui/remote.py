@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -16,6 +17,7 @@ from penstock.core.errors import (
     Refused,
     Unavailable,
     UnknownType,
+    WrongState,
 )
 from penstock.core.positions import parse_job_id
 from penstock.core.settings import Settings
@@ -70,6 +72,30 @@ class Api:
         """All queues with their figures."""
         return list(self._ask("GET", "/queues")["queues"])
 
+    def tell_job(self, job_id: str, act: str, body: Any = None) -> dict[str, Any]:
+        """A command on a job: cancel, retry or promote."""
+        return dict(self._ask("POST", f"{_path(job_id)}/{act}", body))
+
+    def change_job(self, job_id: str, change: Mapping[str, Any]) -> dict[str, Any]:
+        """Another time or priority for a job."""
+        return dict(self._ask("PATCH", _path(job_id), change))
+
+    def tell_queue(self, queue: str, act: str) -> dict[str, Any]:
+        """A command on a queue: pause, resume or drain."""
+        return dict(self._ask("POST", f"/queues/{quote(queue, safe='')}/{act}"))
+
+    def limit_queue(self, queue: str, limits: Mapping[str, Any]) -> dict[str, Any]:
+        """Set all limits of a queue."""
+        return dict(self._ask("PUT", f"/queues/{quote(queue, safe='')}/limits", limits))
+
+    def workers(self) -> list[dict[str, Any]]:
+        """All workers."""
+        return list(self._ask("GET", "/workers")["workers"])
+
+    def drain_worker(self, name: str) -> dict[str, Any]:
+        """Ask a worker to leave."""
+        return dict(self._ask("POST", f"/workers/{quote(name, safe='')}/drain"))
+
     def _ask(self, method: str, path: str, body: Any = None, *, patience: float = 0) -> Any:
         try:
             answer = self._client.request(method, path, json=body, timeout=PATIENCE_S + patience)
@@ -111,6 +137,8 @@ def _error(status: int, problem: Mapping[str, Any], headers: httpx.Headers) -> P
             return Misconfigured(f"{detail}; put the key into PENSTOCK_API_KEYS as name:key")
         case 404:
             return NotFound(detail)
+        case 409:
+            return WrongState(detail)
         case 429 | 503:
             return Unavailable(detail, _seconds(headers.get("Retry-After", "")))
         case _ if problem.get("errors") and "known" not in problem:  # with those, the detail says it all
