@@ -128,7 +128,7 @@ class Control:
             "per_group": limits.per_group,
             "backlog": limits.backlog,
         }
-        fields = {name: f"{value:g}" if value else "" for name, value in values.items()}
+        fields = {name: f"{value:.15g}" if value else "" for name, value in values.items()}
         return await self._set("queue_limited", msgspec.structs.replace(limits, burst=burst), fields)
 
     async def drain(self, *, by: str, reason: str = "", limit: int = MAX_DRAINED) -> tuple[int, bool]:

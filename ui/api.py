@@ -28,6 +28,7 @@ from penstock.producer.artifact_routes import artifact_routes
 from penstock.producer.auth import open_doors
 from penstock.producer.bodies import AnyRequest
 from penstock.producer.client import Producer
+from penstock.producer.control_routes import control_routes
 from penstock.producer.ratelimit import RateLimit
 from penstock.producer.routes import submission_routes
 from penstock.projections.feed_routes import feed_routes
@@ -63,6 +64,7 @@ def create_app(settings: Settings) -> Litestar:
     return Litestar(
         [
             *submission_routes(producer, settings),
+            *control_routes(producer, settings),
             *artifact_routes(open_artifacts(settings)),
             *query_routes,
             *feed_routes(feeds),
