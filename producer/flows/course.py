@@ -4,9 +4,10 @@
        │                        │                                                 failed
        └───────node_ended───────┴── (skipped, cancelled; failed: not to be submitted)  cancelled, skipped
 
-A node is called when all that it waits for has ended, and if one of these did not complete, only where
-it says `on_failure="run"`; else it is skipped. A called node is submitted whatever happens: so of a node
-that a flow's cancellation finds called, it is known that its job must be cancelled too.
+A node is decided about when all that it waits for has ended: it is called; or cancelled, if its flow
+was; or skipped, if one of these did not complete and it does not say `on_failure="run"`. A called node is
+submitted whatever happens: so of one that a cancellation finds called, it is known that there is a job, or
+will be, which must be cancelled too.
 
 Everything here is pure. `fold_flow` is the only code that computes a state.
 """
@@ -156,16 +157,15 @@ def decisions(course: Course) -> Iterator[NodeCalled | NodeEnded]:
     """
     states: dict[str, NodeState] = {name: step.state for name, step in course.steps.items()}
     for name, step in course.steps.items():
-        if step.state != "waiting":
+        if step.state != "waiting" or not all(states.get(other) in ENDED for other in step.after):
             continue
+        lost = [other for other in step.after if states[other] != "completed"]
         if course.cancelled:
             states[name] = "cancelled"
             yield NodeEnded(name, "cancelled", why="its flow was cancelled")
-        elif all(states.get(other) in ENDED for other in step.after):
-            lost = [other for other in step.after if states[other] != "completed"]
-            if not lost or step.on_failure == "run":
-                states[name] = "called"
-                yield NodeCalled(name)
-            else:
-                states[name] = "skipped"
-                yield NodeEnded(name, "skipped", why=f"{lost[0]} was {states[lost[0]]}")
+        elif lost and step.on_failure == "skip":
+            states[name] = "skipped"
+            yield NodeEnded(name, "skipped", why=f"{lost[0]} {states[lost[0]]}")
+        else:
+            states[name] = "called"
+            yield NodeCalled(name)
