@@ -124,31 +124,18 @@ end
 if control[3] and want > 0 then
   -- A token bucket, filled by the server's clock: rate in jobs per second, at most burst at once.
   local burst = tonumber(control[4])
-  tokens = math.min(burst, tonumber(control[5] or burst) + (NOW - (control[6] or NOW)) * control[3] / 1000)
+  local waited = math.max(0, NOW - (control[6] or NOW))
+  tokens = math.min(burst, tonumber(control[5] or burst) + waited * control[3] / 1000)
   want = math.min(want, math.floor(tokens))
 end
 if control[1] or control[2] or control[3] or control[7] then answer[3] = want == 0 and asked > 0 and 2 or 1 end
 
--- Taking.
+-- Taking. Where groups have a limit they take turns: all there is to take is first sorted into groups
+-- (held), further than is wanted, so that the backlog of one does not hide the others; then each
+-- group in turn gives one. Jobs without a group take turns as one group, which has no limit.
 
+local in_turns = per_group > 0 or call('EXISTS', TURNS) == 1
 local taken = 0
-
--- Whether the entry's group has room; if not it is held until it has.
-local function admitted(number, entry, deliveries, name)
-  local member = number .. ':' .. entry
-  if tonumber(call('HGET', GROUPS, name) or 0) < per_group then
-    call('HINCRBY', GROUPS, name, 1)
-    call('HSET', GROUP_OF, member, name)
-    any_group = true
-    return true
-  end
-  call('XCLAIM', lane_of(number), WORKERS_GROUP, PARKED, 0, entry, 'RETRYCOUNT', deliveries - 1, 'JUSTID')
-  call('ZADD', HELD, 0, name .. '\31' .. member)
-  call('HSET', GROUP_OF, member, name)
-  call('ZADD', TURNS, 'NX', call('HINCRBY', CONTROL, 'turn', 1), name)
-  any_group = true
-  return false
-end
 
 local function lose(number, entry, job, body)
   acknowledge(number, entry)
@@ -156,16 +143,26 @@ local function lose(number, entry, job, body)
   append('failed', job, body)
 end
 
+local function enter_group(number, entry, name)
+  call('HINCRBY', GROUPS, name, 1)
+  call('HSET', GROUP_OF, number .. ':' .. entry, name)
+  any_group = true
+end
+
+-- What few entries have: see entries.lua.
+local NOTHING = {}
+local function extras(fields)
+  if #fields == 4 then return NOTHING end
+  local extra = {}
+  for i = 5, #fields, 2 do extra[fields[i]] = fields[i + 1] end
+  return extra
+end
+
 -- Start an entry that this consumer owns; `fields` as in the lane.
 local function start(number, entry, attempt, fields)
-  local job = fields[2] ~= '' and fields[2] or entry
-  if #fields > 4 then
-    local extra = {}
-    for i = 5, #fields, 2 do extra[fields[i]] = fields[i + 1] end
-    if extra['until'] and attempt == 1 and tonumber(extra['until']) < NOW then
-      return lose(number, entry, job, '{"reason":"expired","error":"Expired","message":"not started within its ttl"}')
-    end
-    if extra.group and per_group > 0 and not admitted(number, entry, attempt, extra.group) then return end
+  local job, extra = fields[2] ~= '' and fields[2] or entry, extras(fields)
+  if extra['until'] and attempt == 1 and tonumber(extra['until']) < NOW then
+    return lose(number, entry, job, '{"reason":"expired","error":"Expired","message":"not started within its ttl"}')
   end
   local spec = fields[4] ~= '' and fields[4] or entry
   local found = call('XRANGE', LOG, spec, spec)[1]
@@ -173,6 +170,7 @@ local function start(number, entry, attempt, fields)
     -- Only a hand that trims the log can do this; the job cannot run, and says so.
     return lose(number, entry, job, '{"reason":"lost","error":"LogTrimmed","message":"its submitted event is no longer in the log"}')
   end
+  if extra.group then enter_group(number, entry, extra.group) end
   append('started', job, '{"attempt":' .. attempt .. begun)
   local n = #answer
   answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4], answer[n + 5] = number, entry, attempt, job, found[2][6]
@@ -185,72 +183,97 @@ local function claim(number, entry)
   if claimed then start(number, entry, pending(number, entry)[4], claimed[2]) end
 end
 
+-- `member` of DUE or GROUP_OF as the lane's number and the entry.
+local function apart(member)
+  return tonumber(string.sub(member, 1, 1)), string.sub(member, 3)
+end
+
+local function hold(number, entry, deliveries, fields)
+  local name, member = extras(fields).group or '', number .. ':' .. entry
+  call('XCLAIM', lane_of(number), WORKERS_GROUP, PARKED, 0, entry, 'RETRYCOUNT', deliveries, 'JUSTID')
+  call('ZADD', HELD, 0, held_as(name, member))
+  call('HSET', GROUP_OF, member, name)
+  call('ZADD', TURNS, 'NX', call('HINCRBY', CONTROL, 'turn', 1), name)
+  any_group = true
+end
+
 for _, it in ipairs(waiting) do
-  if alive and want > 0 then
-    start(it[1], it[2], 1, call('XRANGE', lane_of(it[1]), it[2], it[2])[1][2])
+  local number, entry = it[1], it[2]
+  local fields = call('XRANGE', lane_of(number), entry, entry)[1][2]
+  if not alive then
+    park(number, entry, NOW, 0)
+  elseif in_turns then
+    hold(number, entry, 0, fields)
+  elseif want > 0 then
+    start(number, entry, 1, fields)
   else
-    park(it[1], it[2], NOW, 0)
+    park(number, entry, NOW, 0)
   end
 end
 
 if not alive then return answer end
 
--- Held entries: one of each group that has room, the group served longest ago first, and again.
-local function take_turns()
-  local progress = true
-  while want > 0 and progress do
-    progress = false
-    for _, name in ipairs(call('ZRANGE', TURNS, 0, 63)) do
-      if want <= 0 then break end
-      if per_group == 0 or tonumber(call('HGET', GROUPS, name) or 0) < per_group then
-        local member = call('ZRANGEBYLEX', HELD, '[' .. name .. '\31', '(' .. name .. '\32', 'LIMIT', 0, 1)[1]
-        if member then
-          call('ZREM', HELD, member)
-          member = string.sub(member, #name + 2)
-          call('HDEL', GROUP_OF, member)
-          call('ZADD', TURNS, call('HINCRBY', CONTROL, 'turn', 1), name)
-          claim(tonumber(string.sub(member, 1, 1)), string.sub(member, 3))
-          progress = true
-        else
-          call('ZREM', TURNS, name)
-        end
-      end
-    end
-  end
+local function read_fresh(number, count)
+  local read = call('XREADGROUP', 'GROUP', WORKERS_GROUP, ME, 'COUNT', count, 'STREAMS', lane_of(number), '>')
+  return read and read[1][2] or {}
 end
 
-local function take_fresh()
+local function take()
+  if any_due then
+    for _, member in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, want)) do
+      call('ZREM', DUE, member)
+      claim(apart(member))
+    end
+  end
   for number = 1, 3 do
-    -- Entries of a full group are held, not taken: read on, but leave the server to others in time.
-    for _ = 1, 8 do
-      if want <= 0 then return end
-      local read = call('XREADGROUP', 'GROUP', WORKERS_GROUP, ME, 'COUNT', want, 'STREAMS', lane_of(number), '>')
-      if not read then break end
-      local entries, before = read[1][2], want
-      for _, entry in ipairs(entries) do start(number, entry[1], 1, entry[2]) end
-      if #entries < before then break end
+    if want <= 0 then return end
+    for _, entry in ipairs(read_fresh(number, want)) do start(number, entry[1], 1, entry[2]) end
+  end
+end
+
+local function sort(count)
+  if any_due then
+    for _, member in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, count)) do
+      call('ZREM', DUE, member)
+      local number, entry = apart(member)
+      local row, found = pending(number, entry), call('XRANGE', lane_of(number), entry, entry)[1]
+      if row and found then hold(number, entry, row[4], found[2]) end
+      count = count - 1
+    end
+  end
+  for number = 1, 3 do
+    if count <= 0 then return end
+    for _, entry in ipairs(read_fresh(number, count)) do
+      hold(number, entry[1], 0, entry[2])
+      count = count - 1
     end
   end
 end
 
-if want > 0 and any_due then
-  for _, member in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, want)) do
-    call('ZREM', DUE, member)
-    claim(tonumber(string.sub(member, 1, 1)), string.sub(member, 3))
+-- The group whose turn was longest ago gives its first entry, if it has room, and goes to the end.
+local function take_turns(looks)
+  local full = 0
+  while want > 0 and looks > 0 and full < call('ZCARD', TURNS) do
+    local name = call('ZRANGE', TURNS, 0, 0)[1]
+    call('ZADD', TURNS, call('HINCRBY', CONTROL, 'turn', 1), name)
+    if name == '' or per_group == 0 or tonumber(call('HGET', GROUPS, name) or 0) < per_group then
+      local member = string.gsub(string.sub(first_held(name), #name + 2), ' +', '')
+      unhold(name, member)
+      call('HDEL', GROUP_OF, member)
+      claim(apart(member))
+      full = 0
+    else
+      full = full + 1
+    end
+    looks = looks - 1
   end
 end
 
-if want > 0 then
-  if call('EXISTS', TURNS) == 0 then
-    take_fresh()
-  elseif call('HINCRBY', CONTROL, 'flip', 1) % 2 == 0 then
-    -- In turn, so that neither the groups that wait nor what is new is starved by the other.
-    take_turns()
-    take_fresh()
-  else
-    take_fresh()
-    take_turns()
-  end
+if in_turns and want > 0 then
+  sort(want + 64)
+  take_turns(want + 512)
+elseif want > 0 then
+  take()
 end
 
 if tokens then call('HSET', CONTROL, 'tokens', tostring(tokens - taken), 'at', NOW) end

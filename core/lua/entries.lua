@@ -2,14 +2,15 @@
 --
 -- A lane entry says `job` (position of the job's first event, empty if that is the entry's own id)
 -- and `spec` (position of the event whose body says what to do, empty if that is the entry's own
--- id), and only where they are wanted `group` (concurrency key), `until` (ms, expires unless
--- started) and `body` (what to do, so that an idle worker can begin with no further question).
+-- id), and only where they are wanted `group` (concurrency key), `ttl` and `until` (ms and Unix ms:
+-- expires unless started) and `body` (what to do, so that an idle worker can begin with no further
+-- question).
 -- It is somewhere in this life:
 --
 --     fresh      in its lane, delivered to nobody
 --     running    pending, owned by a consumer
 --     parked     pending, owned by the pseudo-consumer, with a time in `due`
---     held       parked without a time: its group runs as much as it may
+--     held       parked without a time: it waits for the turn of its group
 --     ended      acknowledged and deleted
 --
 -- KEYS    1 epoch   2 log   3..6 lanes high, normal, low, later   7 due   8 workers   9 crashes
@@ -61,12 +62,30 @@ local function park(number, entry, when, deliveries)
   any_due = true
 end
 
+-- How a held entry stands in HELD: by group, then lane, then position; padded, so that the order of the
+-- text is that of the log.
+local function held_as(name, member)
+  return name .. '\31' .. string.gsub(member, '%d+$', function(seq) return string.format('%20s', seq) end)
+end
+
+-- The group's first held entry as HELD has it, or nil.
+local function first_held(name)
+  return call('ZRANGEBYLEX', HELD, '[' .. name .. '\31', '(' .. name .. '\32', 'LIMIT', 0, 1)[1]
+end
+
+-- The entry waits for its group's turn no more; 0 if it did not.
+local function unhold(name, member)
+  local removed = call('ZREM', HELD, held_as(name, member))
+  if removed == 1 and not first_held(name) then call('ZREM', TURNS, name) end
+  return removed
+end
+
 -- The entry runs no more (or waits for its group no more): its group has room for another.
 local function leave_group(member)
   local name = any_group and call('HGET', GROUP_OF, member)
   if not name then return end
   call('HDEL', GROUP_OF, member)
-  if call('ZREM', HELD, name .. '\31' .. member) == 0 and call('HINCRBY', GROUPS, name, -1) <= 0 then
+  if unhold(name, member) == 0 and call('HINCRBY', GROUPS, name, -1) <= 0 then
     call('HDEL', GROUPS, name)
   end
 end
@@ -81,19 +100,26 @@ local function forget(number, entry)
   if key then
     call('HDEL', UNIQUE_OF, member)
     local holder = call('HGET', UNIQUE, key)
-    if holder and string.find(holder, member, 1, true) == 1 then call('HDEL', UNIQUE, key) end
+    if holder and string.find(holder, member .. ' ', 1, true) == 1 then call('HDEL', UNIQUE, key) end
   end
 end
 
--- Put a job into a lane, or park it until `when` ('' for at once, '+ms' from now, or Unix ms).
--- `job`, `spec` and `body` (or nil) as in the entry; `extra` has group and ttl (ms), or is nil.
+-- '' for at once, '+ms' from now, or Unix ms; as Unix ms.
+local function due_at(when)
+  return when == '' and NOW or string.sub(when, 1, 1) == '+' and NOW + tonumber(when) or tonumber(when)
+end
+
+-- Put a job into a lane, or park it until `when` (see `due_at`).
+-- `job`, `spec` and `body` (or nil) as in the entry; `extra` has group, ttl and until (by default ttl
+-- after its time), or is nil.
 local function place(number, id, job, spec, when, extra, body)
-  local at = when == '' and NOW or string.sub(when, 1, 1) == '+' and NOW + tonumber(when) or tonumber(when)
+  local at = due_at(when)
   local fields = { 'job', job, 'spec', spec }
   if extra and extra.group then fields[5], fields[6] = 'group', extra.group end
   if extra and extra.ttl then
-    fields[#fields + 1] = 'until'
-    fields[#fields + 1] = string.format('%d', at + extra.ttl)
+    local n = #fields
+    fields[n + 1], fields[n + 2] = 'ttl', extra.ttl
+    fields[n + 3], fields[n + 4] = 'until', extra['until'] or string.format('%d', at + extra.ttl)
   end
   if when == '' then
     if body and #fields == 4 then fields[5], fields[6] = 'body', body end
