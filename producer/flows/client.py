@@ -155,8 +155,8 @@ class Flows:
         """A flow once it has ended, or as it is after `seconds`. Raises NotFound."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while (await self._course(flow_id)).left:
-                    await self._news()
+                while not await self._over(flow_id):
+                    pass
         return await self.get(flow_id)
 
     async def results(self, flow_id: str) -> dict[str, Any]:
@@ -169,14 +169,18 @@ class Flows:
         facts = [read_fact(event) for event in await self._log.read(ends)]
         return {fact.node: msgspec.json.decode(fact.result) for fact in facts if isinstance(fact, NodeEnded)}
 
-    async def _news(self) -> None:
-        """Wait until the ledger has gone on; a lost connection is waited out."""
+    async def _over(self, flow_id: str) -> bool:
+        """Whether it has ended; if not, this returns when the ledger has gone on. A lost connection is
+        waited out."""
         try:
+            if not (await self._course(flow_id)).left:
+                return True
             await self._board.news()
         except (RedisError, OSError) as error:
             if not passing(error):
                 raise
             await asyncio.sleep(RETRY_S)
+        return False
 
     async def _course(self, flow_id: str) -> Course:
         position = position_of(flow_id)
