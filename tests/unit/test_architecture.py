@@ -30,8 +30,8 @@ MAX_FUNCTION_LINES = 50
 # Who may speak to Redis by name. Longer only with a reason.
 REDIS = (
     *(f"core/{name}.py" for name in ["append", "connection", "control", "dispatch", "endings", "log"]),
-    *(f"core/{name}.py" for name in ["story", "workers"]),
-    *(f"producer/{name}.py" for name in ["client", "commands", "outlet", "ratelimit"]),
+    *(f"core/{name}.py" for name in ["endpoints", "story", "workers"]),
+    *(f"producer/{name}.py" for name in ["client", "commands", "outlet", "ratelimit", "webhooks"]),
     "producer/flows/*.py",
     "producer/schedules/*.py",
     *(f"consumers/{name}.py" for name in ["partition", "testing", "worker"]),
