@@ -31,11 +31,14 @@ MAX_FUNCTION_LINES = 50
 REDIS = (
     *(f"core/{name}.py" for name in ["append", "connection", "control", "dispatch", "endings", "log"]),
     *(f"core/{name}.py" for name in ["endpoints", "story", "workers"]),
-    *(f"producer/{name}.py" for name in ["client", "commands", "outlet", "ratelimit", "webhooks"]),
+    *(f"producer/{name}.py" for name in ["client", "commands", "outlet", "ratelimit"]),
     "producer/flows/*.py",
     "producer/schedules/*.py",
     *(f"consumers/{name}.py" for name in ["partition", "testing", "worker"]),
-    *(f"projections/{name}.py" for name in ["figures", "projector", "queries", "rebuild", "store", "feed_*"]),
+    *(
+        f"projections/{name}.py"
+        for name in ["figures", "projector", "queries", "rebuild", "store", "feed_*", "webhooks"]
+    ),
     *(f"ui/{name}.py" for name in ["api", "embedded", "problems"]),
 )
 CONNECTIONS = {"core/connection.py", "ui/embedded.py"}
