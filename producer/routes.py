@@ -94,17 +94,24 @@ def submission_routes(producer: Producer, settings: Settings) -> list[HTTPRouteH
 
 
 def with_key(job: JobRequest, request: AnyRequest) -> JobRequest:
-    """The job with the idempotency key of the header, which may be written as a string in quotes."""
+    """The job with the idempotency key of the header."""
+    key = key_of(request, job.key)
+    return job if key == job.key else msgspec.structs.replace(job, key=key)
+
+
+def key_of(request: AnyRequest, told_key: str) -> str:
+    """The idempotency key of the header, which may be written as a string in quotes; that of the body,
+    if the header has none. Raises InvalidJob."""
     told = request.headers.get("idempotency-key")
     if told is None:
-        return job
+        return told_key
     key = told[1:-1] if len(told) > 1 and told[0] == told[-1] == '"' else told
     if not 0 < len(key) <= MAX_KEY_CHARS or not key.isprintable():
         words = f"give 1 to {MAX_KEY_CHARS} printable characters"
         raise InvalidJob([FieldProblem("Idempotency-Key", words)])
-    if job.key not in ("", key):
+    if told_key not in ("", key):
         raise InvalidJob([FieldProblem("key", "is not that of the header Idempotency-Key")])
-    return msgspec.structs.replace(job, key=key)
+    return key
 
 
 def trace_of(request: AnyRequest) -> str:

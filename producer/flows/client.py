@@ -25,6 +25,7 @@ from penstock.core.errors import JobFailed, NotFound, Unavailable
 from penstock.core.events import encode
 from penstock.core.log import Log
 from penstock.core.positions import milliseconds, order
+from penstock.core.sealing import opened
 from penstock.producer.client import Producer
 from penstock.producer.flows.board import Board
 from penstock.producer.flows.course import NODE_STATES, Course, FlowState, NodeState, position_of
@@ -82,6 +83,7 @@ class Flows:
 
     def __init__(self, producer: Producer) -> None:
         self._settings: Final = producer.settings
+        self._seals: Final = producer.seals
         keys = producer.keys.ledger(LEDGER)
         self._appender: Final = Appender(
             producer.redis, keys, life_ms=round(producer.settings.idempotency_ttl * 1000)
@@ -107,7 +109,8 @@ class Flows:
         Raises InvalidJob (every wrong field), TooLarge, or Unavailable.
         """
         request = flow.request(key=key) if isinstance(flow, Flow) else flow
-        _, body = prepare_flow(request, max_payload=self._settings.max_payload, by=by, trace=trace)
+        limit = self._settings.max_payload
+        _, body = prepare_flow(request, max_payload=limit, by=by, trace=trace, seals=self._seals)
         token = f"key:{request.key}" if request.key else f"once:{secrets.token_hex(16)}"
         fact = Fact("flow_submitted", body)
         [position] = await _patiently(partial(self._appender.append, [fact], token=token))
@@ -161,13 +164,18 @@ class Flows:
 
     async def results(self, flow_id: str) -> dict[str, Any]:
         """What the last nodes of a flow (those that no other waits for) returned, so far as they
-        have completed. Raises NotFound."""
+        have completed. Raises NotFound, or Unsealable (keys are missing here)."""
         course = await self._course(flow_id)
         waited_for = {name for step in course.steps.values() for name in step.after}
         last = [step for name, step in course.steps.items() if name not in waited_for]
         ends = [step.end for step in last if step.state == "completed"]
         facts = [read_fact(event) for event in await self._log.read(ends)]
-        return {fact.node: msgspec.json.decode(fact.result) for fact in facts if isinstance(fact, NodeEnded)}
+        plain = {
+            fact.node: opened(fact.result, course.steps[fact.node].type, "result", self._seals)
+            for fact in facts
+            if isinstance(fact, NodeEnded)
+        }
+        return {name: msgspec.json.decode(result) for name, result in plain.items()}
 
     async def _over(self, flow_id: str) -> bool:
         """Whether it has ended; if not, this returns when the ledger has gone on. A lost connection is

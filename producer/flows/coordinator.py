@@ -36,6 +36,7 @@ from penstock.core.events import Cancelled, Completed, Event, Failed, decode, en
 from penstock.core.keys import Keys
 from penstock.core.log import Log
 from penstock.core.positions import parse_job_id
+from penstock.core.sealing import is_sealed
 from penstock.core.settings import Settings
 from penstock.core.story import tell
 from penstock.producer.flows.board import Board
@@ -284,7 +285,8 @@ def _ended(node: str, end: Event | None) -> NodeEnded:
         case Completed() as body:
             return NodeEnded(node, "completed", body.result)
         case Failed() as body:
-            why = f"{body.error}: {body.message}" if body.message else body.error
+            told = body.message and not is_sealed(body.message)
+            why = f"{body.error}: {body.message}" if told else body.error
             return NodeEnded(node, "failed", why=why[:MAX_WHY_CHARS])
         case Cancelled() as body:
             return NodeEnded(node, "cancelled", why=body.reason[:MAX_WHY_CHARS])

@@ -13,6 +13,7 @@ import msgspec
 from penstock.core.contracts import declared
 from penstock.core.errors import FieldProblem, InvalidJob, Refused, TooLarge
 from penstock.core.events import Submitted
+from penstock.core.sealing import Seals
 from penstock.producer.flows.facts import FlowSubmitted, Node, OnFailure
 from penstock.producer.intake import MAX_KEY_CHARS, NO_CONTROLS, JobRequest, prepare
 
@@ -50,9 +51,9 @@ class FlowRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def prepare_flow(
-    request: FlowRequest, *, max_payload: int, by: str = "", trace: str = ""
+    request: FlowRequest, *, max_payload: int, by: str = "", trace: str = "", seals: Seals | None = None
 ) -> tuple[FlowSubmitted, bytes]:
-    """Check a request against the contracts; answers the fact and its bytes.
+    """Check a request against the contracts; answers the fact and its bytes, payloads sealed with `seals`.
 
     Raises InvalidJob (every wrong field, or the nodes of a circle), or TooLarge over MAX_FLOW_BYTES.
     """
@@ -60,7 +61,7 @@ def prepare_flow(
     nodes: dict[str, Node] = {}
     for number, asked in enumerate(request.nodes):
         try:
-            nodes[asked.name] = _prepare(asked, max_payload, by, trace)
+            nodes[asked.name] = _prepare(asked, max_payload=max_payload, by=by, trace=trace, seals=seals)
         except (Refused, UnicodeDecodeError) as refusal:
             problems += _under(f"nodes[{number}]", refusal)
     if problems:
@@ -73,10 +74,10 @@ def prepare_flow(
     return fact, encoded
 
 
-def _prepare(asked: NodeRequest, max_payload: int, by: str, trace: str) -> Node:
+def _prepare(asked: NodeRequest, **more: Any) -> Node:
     queue = declared(asked.type).queue
     told: dict[str, Any] = {name: getattr(asked, name) for name in JobRequest.__struct_fields__}
-    submission = prepare(queue, JobRequest(**told), max_payload=max_payload, by=by, trace=trace)
+    submission = prepare(queue, JobRequest(**told), **more)
     return Node(asked.name, queue, _decode_job(submission.body), asked.after, asked.on_failure)
 
 
