@@ -49,6 +49,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     api_port: Port = 3001
+    dashboard_port: Port = 3000
+    dashboard_password: Secret = Secret("")
+    dashboard_read_password: Secret = Secret("")
     server: Literal["hypercorn", "uvicorn", "granian"] = "hypercorn"
     api_keys: Secret = Secret("")
     rate_limit: Annotated[float, msgspec.Meta(ge=0)] = 0
