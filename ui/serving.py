@@ -23,10 +23,10 @@ BACKLOG: Final = 1024
 Serve = Callable[[Litestar, str, int, asyncio.Event], Awaitable[None]]
 
 
-async def serve(app: Litestar, settings: Settings, stop: asyncio.Event) -> None:
-    """Serve `app` on the settings' host and port until `stop` is set. Raises Misconfigured for a
+async def serve(app: Litestar, settings: Settings, stop: asyncio.Event, *, port: int) -> None:
+    """Serve `app` on the settings' host and a port until `stop` is set. Raises Misconfigured for a
     server that is not installed, OSError for an address that cannot be had."""
-    await _SERVERS[settings.server](app, settings.host, settings.api_port, stop)
+    await _SERVERS[settings.server](app, settings.host, port, stop)
 
 
 async def _hypercorn(app: Any, host: str, port: int, stop: asyncio.Event) -> None:
