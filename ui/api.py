@@ -102,7 +102,7 @@ async def serve_api(settings: Settings, *, stop: asyncio.Event | None = None) ->
     _log.info("API on http://%s:%d, %s, docs at /docs", settings.host, settings.api_port, keys)
     leaver = asyncio.create_task(leave())
     try:
-        await serve(app, settings, leaving)
+        await serve(app, settings, leaving, port=settings.api_port)
     finally:
         leaver.cancel()
 
