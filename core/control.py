@@ -19,6 +19,7 @@ from penstock.core.events import (
     QueueLimited,
     QueuePaused,
     QueueResumed,
+    QueueRetained,
     Requeued,
     Rescheduled,
     Submitted,
@@ -130,6 +131,16 @@ class Control:
         }
         fields = {name: f"{value:.15g}" if value else "" for name, value in values.items()}
         return await self._set("queue_limited", msgspec.structs.replace(limits, burst=burst), fields)
+
+    async def retain(self, retention: QueueRetained) -> bool:
+        """Set how long the queue keeps ended jobs; 0 is as the settings say. False if it was so already."""
+        values = {
+            "completed": retention.completed,
+            "failed": retention.failed,
+            "cancelled": retention.cancelled,
+        }
+        fields = {f"keep_{name}": f"{value:.15g}" if value else "" for name, value in values.items()}
+        return await self._set("queue_retained", retention, fields)
 
     async def drain(self, *, by: str, reason: str = "", limit: int = MAX_DRAINED) -> tuple[int, bool]:
         """Cancel what waits, delayed jobs and retries too; what runs goes on, and what is submitted

@@ -112,6 +112,33 @@ class WorkerDrained(Body, frozen=True):
     by: str = ""
 
 
+class QueueRetained(Body, frozen=True):
+    """How long the queue keeps jobs after their end, in s by outcome; 0 is as the settings say."""
+
+    completed: float = 0
+    failed: float = 0
+    cancelled: float = 0
+    by: str = ""
+
+
+class Trimmed(Body, frozen=True):
+    """Retention removed events from the log: all of some ended jobs, and some that belong to no job.
+
+    Since the log began so many jobs with these outcomes went, and so many events. With this one went,
+    from `first` to `last` (positions), those of `jobs` (the positions of their first events) and
+    `loose` (events of no job), each as seen from `first` (`positions.delta`), separated by spaces.
+    """
+
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    events: int = 0
+    first: str = ""
+    last: str = ""
+    jobs: str = ""
+    loose: str = ""
+
+
 class Started(Body, frozen=True):
     """Attempt `attempt` was given to a worker."""
 
@@ -196,6 +223,8 @@ AnyBody: TypeAlias = (
     | QueueResumed
     | QueueLimited
     | WorkerDrained
+    | QueueRetained
+    | Trimmed
 )
 
 TAGS: Final[Mapping[str, type[AnyBody]]] = {
@@ -215,10 +244,14 @@ TAGS: Final[Mapping[str, type[AnyBody]]] = {
     "queue_resumed": QueueResumed,
     "queue_limited": QueueLimited,
     "worker_drained": WorkerDrained,
+    "queue_retained": QueueRetained,
+    "trimmed": Trimmed,
 }
 
 # Facts about the queue itself: their `job` is empty, as if each were a job's first event.
-QUEUE_TAGS: Final = frozenset({"queue_paused", "queue_resumed", "queue_limited", "worker_drained"})
+QUEUE_TAGS: Final = frozenset(
+    {"queue_paused", "queue_resumed", "queue_limited", "worker_drained", "queue_retained", "trimmed"}
+)
 
 # Old tag → the present tag and how an old body becomes a present one. None is old yet.
 UPCASTERS: Final[Mapping[str, tuple[str, Callable[[bytes], bytes]]]] = {}

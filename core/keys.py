@@ -24,9 +24,12 @@ them together on a single server and on a cluster alike. With the namespace `pen
     penstock:{email.0}:once:<key>            string  idempotency key → the first job's position
     penstock:{email.0}:sender:<producer>     string  a producer's last batch and its answer
     penstock:{email.0}:token:<token>         string  positions of the facts appended under it
+    penstock:{email.0}:base                  hash    what the trimmed part of the log had counted
+    penstock:{email.0}:readers               hash    reader of the log → what it needs no longer
     penstock:{email.0}:view:checkpoint       string  the last position the views have seen
     penstock:{email.0}:view:jobs             hash    job → its row
     penstock:{email.0}:view:in:<state>:<type> zset   the jobs of a type in a state, in log order
+    penstock:{email.0}:view:loose            zset    events that belong to no job, in log order
     penstock:{email.0}:view:stats            string  counts, totals
     penstock:{email.0}:view:minutes          hash    minute → what happened in it
 
@@ -92,8 +95,11 @@ class PartitionKeys:
             *(self.prefix + name for name in ("group_of", "groups", "held", "turns", "unique", "unique_of")),
             self.told,
         )
+        self.base: Final = self.prefix + "base"
+        self.readers: Final = self.prefix + "readers"
         self.checkpoint: Final = self.prefix + "view:checkpoint"
         self.jobs: Final = self.prefix + "view:jobs"
+        self.loose: Final = self.prefix + "view:loose"
         self.stats: Final = self.prefix + "view:stats"
         self.minutes: Final = self.prefix + "view:minutes"
 

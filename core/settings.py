@@ -66,6 +66,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_ttl: Positive = 24 * 3600.0
     flow_retention: Positive = 72 * 3600.0  # how long an ended flow is remembered
 
+    retention_completed: Positive = 24 * 3600.0
+    retention_failed: Positive = 72 * 3600.0
+    retention_cancelled: Positive = 24 * 3600.0
+
     jobs: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
     concurrency: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0

@@ -13,7 +13,8 @@ from penstock.projections.views import Stats, read_stats
 
 
 async def rebuild(redis: Redis, keys: PartitionKeys) -> None:
-    """Delete every view of the partition in one step, then fold its log up to its end.
+    """Delete every view of the partition in one step, then fold its log up to its end, beginning
+    from what the trimmed part of it had counted.
 
     A projector may be at work on the same partition: it then begins from nothing too, and the two
     share the work.
@@ -39,7 +40,8 @@ async def _deleted(redis: Redis, keys: PartitionKeys, found: set[bytes]) -> bool
         types = (read_stats(raw) if raw else Stats()).types
         indexes = [keys.index(state, type) for type in types for state in STATES]
         pipeline.multi()  # type: ignore[no-untyped-call]
-        pipeline.unlink(keys.checkpoint, keys.jobs, keys.stats, keys.minutes, *indexes, *found)
+        pipeline.unlink(keys.checkpoint, keys.jobs, keys.stats, keys.minutes, keys.loose, *indexes, *found)
+        pipeline.hincrby(keys.base, "begun", 1)
         try:
             await pipeline.execute()
         except WatchError:

@@ -11,10 +11,21 @@ from redis.asyncio import Redis
 
 from penstock.core.connection import command
 from penstock.core.dispatch import Script
+from penstock.core.events import Trimmed
 from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import TERMINAL, Read, read_row
 from penstock.core.positions import START, packed
-from penstock.projections.views import Changes, Rows, Views, read_minute, read_stats
+from penstock.projections.base import read_base
+from penstock.projections.views import (
+    Changes,
+    Move,
+    Rows,
+    Views,
+    listed,
+    minute_of,
+    read_minute,
+    read_stats,
+)
 
 _CACHED: Final = 16_384
 _POSITION: Final = re.compile(r"[0-9]{1,14}-[0-9]{1,19}")
@@ -42,14 +53,17 @@ class ViewStore:
         pipeline.get(self.keys.checkpoint)
         pipeline.get(self.keys.stats)
         pipeline.hkeys(self.keys.minutes)
-        position, stats, fields = await pipeline.execute()
+        pipeline.hgetall(self.keys.base)
+        position, stats, fields, raw = await pipeline.execute()
+        base = read_base(raw)
         if position is None:
-            return Views()
-        minutes = [int(field) for field in fields]
-        newest = await command(self.redis, "HGET", self.keys.minutes, max(minutes))
+            return Views(START, base.stats, base.minutes, None, base.minutes, base.begun)
+        now = minute_of(position.decode())
+        newest = await command(self.redis, "HGET", self.keys.minutes, now)
         # Whoever pruned that minute in between moved the checkpoint, and `apply` will be refused.
         minute = read_minute(newest) if newest else None
-        return Views(position.decode(), read_stats(stats), minutes, minute)
+        ahead = {number: told for number, told in base.minutes.items() if number > now}
+        return Views(position.decode(), read_stats(stats), map(int, fields), minute, ahead, base.begun)
 
     async def checkpoint(self) -> str:
         """The last position that the views have seen."""
@@ -57,12 +71,14 @@ class ViewStore:
         return position.decode() if position else START
 
     async def rows(self, events: Iterable[Read]) -> Rows:
-        """The row of each job that the events name."""
+        """The row of each job that the events name, and of those that were trimmed."""
         recent, older = self._recent, self._older
         rows: Rows = {}
         unknown: list[str] = []
-        for event, _ in events:
+        for event, body in events:
             job = event.job
+            if isinstance(body, Trimmed):
+                unknown += listed(body.first, body.jobs)
             if job in rows:
                 continue
             rows[job] = row = recent.get(job) or older.get(job)
@@ -89,14 +105,22 @@ class ViewStore:
         """Write; False, and nothing written, if the views or the log are not what the changes began
         from: then `load` again. May be sent again: it is written once."""
         keys = self.keys
-        names = [keys.checkpoint, keys.log, keys.jobs, keys.stats, keys.minutes]
+        names = [keys.checkpoint, keys.log, keys.jobs, keys.stats, keys.minutes, keys.base]
         args: list[str | bytes | int] = [
-            *(changes.expected, changes.position, changes.stats),
-            *(len(changes.rows) // 2, len(changes.minutes) // 2, len(changes.pruned)),
+            *(changes.expected, changes.position, changes.stats, changes.begun),
+            *(len(changes.rows) // 2, len(changes.forgotten)),
+            *(len(changes.minutes) // 2, len(changes.pruned)),
         ]
         for (state, type), move in changes.moves.items():
             names.append(keys.index(state, type))
-            args += (len(move.removed), len(move.added) // 2, *move.removed, *move.added)
-        args += (*changes.minutes, *changes.pruned, *changes.rows)
+            args += _written(move)
+        if changes.loose.removed or changes.loose.added:
+            names.append(keys.loose)
+            args += _written(changes.loose)
+        args += (*changes.minutes, *changes.pruned, *changes.rows, *changes.forgotten)
         written: int = await self._apply(self.redis, names, args)
         return written == 1
+
+
+def _written(move: Move) -> list[str | bytes | int]:
+    return [len(move.removed), len(move.added) // 2, *move.removed, *move.added]

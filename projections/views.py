@@ -5,6 +5,7 @@
     stats     how many jobs are in which state, and what has happened in all
     minutes   what happened in each of the last 48 hours' minutes, with histograms of how long jobs
               waited (from ready to started) and ran
+    loose     the events that belong to no job: facts about the queue, and what names a job unknown
 
 `read` takes an entry of the log apart; `Views.fold` goes on by a page of them and answers the
 `Changes` it makes. Nothing here reads a clock or draws a number: time is the time of the events,
@@ -12,11 +13,14 @@ and old minutes go when an event of a new one comes. Whatever the pages' size, t
 the same bytes: dicts are written in sorted order, and what has returned to zero is written as if
 it had never left it.
 
+Where retention removed events (retention.py), the fold begins from what these had counted, the base,
+and an event `trimmed` takes their jobs out of the rows, the indexes and the counts of jobs.
+
 States come from `fold` of penstock.core.lifecycle and from nowhere else; an event that cannot be
 read, that does not fit or whose job is unknown changes no state and is counted in `misfits`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Final, TypeAlias, TypeVar
 
@@ -32,12 +36,14 @@ from penstock.core.events import (
     QueueLimited,
     QueuePaused,
     QueueResumed,
+    QueueRetained,
     Started,
+    Trimmed,
     read_entry,
 )
 from penstock.core.lifecycle import STATES, Job, Read, State, fold, legible
 from penstock.core.log import Entry
-from penstock.core.positions import START, milliseconds, packed
+from penstock.core.positions import START, milliseconds, packed, undelta
 from penstock.projections.histogram import Histogram, bucket
 
 MINUTE_MS: Final = 60_000
@@ -79,14 +85,16 @@ class Totals(msgspec.Struct):
 
 
 class Stats(msgspec.Struct):
-    """Jobs by type and state, what has happened since the log began, failures by reason, and how the
-    queue is governed."""
+    """Jobs by type and state, what has happened since the log began, failures by reason, how the
+    queue is governed, and what retention removed (without the lists of the last time)."""
 
     types: dict[str, Counts] = {}
     totals: Totals = msgspec.field(default_factory=Totals)
     reasons: dict[str, int] = {}
     paused: bool = False
     limits: QueueLimited = QueueLimited()
+    retention: QueueRetained = QueueRetained()
+    trimmed: Trimmed = Trimmed()
 
     def counts(self) -> Counts:
         """Jobs by state, over all types."""
@@ -134,101 +142,106 @@ class Changes(msgspec.Struct):
     """What a page of the log makes of the views: all that one call of apply.lua writes."""
 
     expected: str
+    begun: int
     position: str
     rows: list[bytes]
+    forgotten: list[bytes]
     stats: bytes
     minutes: list[int | bytes]
     pruned: list[int]
     moves: Moves
+    loose: Move
+
+
+class Touched:
+    """What a stretch of the log touches: the rows it changes, as they were, and the positions of events
+    of no job that came or were trimmed."""
+
+    def __init__(self) -> None:
+        self.rows: Final[Rows] = {}
+        self.came: Final[set[str]] = set()
+        self.went: Final[set[str]] = set()
+
+    def trim(self, what: Trimmed, rows: Rows) -> None:
+        """Take out of `rows` the jobs that were trimmed."""
+        for job in listed(what.first, what.jobs):
+            self.rows.setdefault(job, rows.get(job))
+            rows[job] = None
+        self.went.update(listed(what.first, what.loose))
 
 
 class Views:
-    """The views of one partition after the event at `position`; rows are kept elsewhere."""
+    """The views of one partition after the event at `position`; rows are kept elsewhere.
+
+    `newest` is the minute of that event. `base` has the minutes after it that trimmed events had
+    counted in; at the log's beginning `stats` is what these had counted. `begun` tells how often the
+    views had been thrown away.
+    """
 
     def __init__(
         self,
         position: str = START,
         stats: Stats | None = None,
-        minutes: Sequence[int] = (),
+        minutes: Iterable[int] = (),
         newest: Minute | None = None,
+        base: Mapping[int, Minute] | None = None,
+        begun: int = 0,
     ) -> None:
         self.position = position
+        self.begun: Final = begun
         self.stats: Final = stats or Stats()
         self._minutes: Final = set(minutes)
-        self._now = max(minutes, default=-1)
+        self._now = minute_of(position) if position != START else -1
         self._minute = newest or Minute()
+        self._base: Final = dict(base or {})
 
     def fold(self, events: Sequence[Read], rows: Rows) -> Changes:
         """Go on by at least one event. `rows` holds the row of every job they name, and is brought
         up to date. On an error these views are half-way and must be thrown away."""
         expected = self.position
-        before: Rows = {}
-        closed: list[int | bytes] = []
+        touched = Touched()
+        closed = self._lay_base() if self._now < 0 else []
         pruned: list[int] = []
-        for minute, stretch in _by_minute(events):
+        for minute, stretch in by_minute(events):
             if minute != self._now:
                 closed += self._begin_minute(minute)
                 pruned += self._prune()
-            self._fold_minute(stretch, rows, before)
+            count(stretch, rows, touched, self.stats, self._minute)
         self.position = events[-1][0].position
-        written, moves = _settle(before, rows)
+        written, forgotten, moves = _settle(touched.rows, rows)
         self._count_jobs(moves)
-        closed += (self._now, _write_minute(self._minute))
-        return Changes(expected, self.position, written, _encode_sorted(self.stats), closed, pruned, moves)
-
-    def _fold_minute(self, events: Sequence[Read], rows: Rows, before: Rows) -> None:
-        """Fold events of one minute; `before` gets the rows that they change, as they were."""
-        tags: dict[str, int] = {}
-        waits: list[int] = []
-        ends: list[Completed | AttemptFailed | Failed] = []
-        for event, body in events:
-            job, tag = event.job, event.tag
-            if tag in QUEUE_TAGS:
-                self._govern(body)
-                continue
-            row = rows[job]
-            if job not in before:
-                before[job] = row
-            rows[job] = after = fold(row, event, body)
-            if after is None or (row is not None and after.misfits != row.misfits):
-                tag = _MISFIT
-            elif isinstance(body, Started):
-                waits.append(milliseconds(event.position) - (after.ready or milliseconds(job)))
-            elif isinstance(body, Completed | AttemptFailed | Failed):
-                ends.append(body)
-            tags[tag] = tags.get(tag, 0) + 1
-        self._count_events(tags, waits, ends)
-
-    def _govern(self, body: AnyBody | None) -> None:
-        if isinstance(body, QueueLimited):
-            self.stats.limits = body
-        elif isinstance(body, QueuePaused | QueueResumed):
-            self.stats.paused = isinstance(body, QueuePaused)
-
-    def _count_events(
-        self, tags: dict[str, int], waits: list[int], ends: list[Completed | AttemptFailed | Failed]
-    ) -> None:
-        for tag in tags.keys() & _COUNTED.keys():
-            for totals in (self.stats.totals, self._minute.totals):
-                setattr(totals, _COUNTED[tag], getattr(totals, _COUNTED[tag]) + tags[tag])
-        for wait in waits:
-            _add(self._minute.wait, bucket(wait))
-        for end in ends:
-            # A job that was given up because its worker died says no `ms`: nobody knows how long it ran.
-            if end.ms or isinstance(end, Completed):
-                _add(self._minute.run, bucket(end.ms))
-            if isinstance(end, Failed):
-                _add(self.stats.reasons, end.reason)
+        closed += (self._now, write_minute(self._minute))
+        return Changes(
+            *(
+                expected,
+                self.begun,
+                self.position,
+                written,
+                forgotten,
+                _encode_sorted(self.stats),
+                closed,
+                pruned,
+                moves,
+            ),
+            _loose(touched),
+        )
 
     def _count_jobs(self, moves: Moves) -> None:
         for (state, type), move in moves.items():
             counts = self.stats.types.setdefault(type, Counts())
             setattr(counts, state, getattr(counts, state) + len(move.added) // 2 - len(move.removed))
+        for _, type in moves:
+            if self.stats.types.get(type) == Counts():  # all its jobs were trimmed
+                del self.stats.types[type]
+
+    def _lay_base(self) -> list[int | bytes]:
+        """The minutes to begin with; no more than fit (48 hours) are kept."""
+        return [word for minute, told in self._base.items() for word in (minute, write_minute(told))]
 
     def _begin_minute(self, minute: int) -> list[int | bytes]:
         """Turn to another minute; answers the last one as written."""
-        last: list[int | bytes] = [self._now, _write_minute(self._minute)] if self._minutes else []
-        self._now, self._minute = minute, Minute()
+        last: list[int | bytes] = [self._now, write_minute(self._minute)] if self._now >= 0 else []
+        self._now, self._minute = minute, self._base.pop(minute, Minute())
         self._minutes.add(minute)
         return last
 
@@ -239,7 +252,75 @@ class Views:
         return old
 
 
-def _by_minute(events: Sequence[Read]) -> Iterable[tuple[int, Sequence[Read]]]:
+def count(events: Sequence[Read], rows: Rows, touched: Touched, stats: Stats, minute: Minute) -> None:
+    """Fold events of one minute, and add what happened to `stats` (all but jobs by state) and `minute`."""
+    before = touched.rows
+    tags: dict[str, int] = {}
+    waits: list[int] = []
+    ends: list[Completed | AttemptFailed | Failed] = []
+    for event, body in events:
+        job, tag = event.job, event.tag
+        if tag in QUEUE_TAGS:
+            touched.came.add(event.position)
+            _govern(stats, body)
+            if isinstance(body, Trimmed):
+                touched.trim(body, rows)
+            continue
+        row = rows[job]
+        if job not in before:
+            before[job] = row
+        rows[job] = after = fold(row, event, body)
+        if after is None:
+            touched.came.add(event.position)
+            tag = _MISFIT
+        elif row is not None and after.misfits != row.misfits:
+            tag = _MISFIT
+        elif isinstance(body, Started):
+            waits.append(milliseconds(event.position) - (after.ready or milliseconds(job)))
+        elif isinstance(body, Completed | AttemptFailed | Failed):
+            ends.append(body)
+        tags[tag] = tags.get(tag, 0) + 1
+    _add_up(tags, waits, ends, stats, minute)
+
+
+def _add_up(
+    tags: dict[str, int],
+    waits: list[int],
+    ends: list[Completed | AttemptFailed | Failed],
+    stats: Stats,
+    minute: Minute,
+) -> None:
+    for tag in tags.keys() & _COUNTED.keys():
+        for totals in (stats.totals, minute.totals):
+            setattr(totals, _COUNTED[tag], getattr(totals, _COUNTED[tag]) + tags[tag])
+    for wait in waits:
+        _add(minute.wait, bucket(wait))
+    for end in ends:
+        # A job that was given up because its worker died says no `ms`: nobody knows how long it ran.
+        if end.ms or isinstance(end, Completed):
+            _add(minute.run, bucket(end.ms))
+        if isinstance(end, Failed):
+            _add(stats.reasons, end.reason)
+
+
+def _govern(stats: Stats, body: AnyBody | None) -> None:
+    match body:
+        case QueueLimited():
+            stats.limits = body
+        case QueueRetained():
+            stats.retention = body
+        case QueuePaused() | QueueResumed():
+            stats.paused = isinstance(body, QueuePaused)
+        case Trimmed():
+            stats.trimmed = msgspec.structs.replace(body, jobs="", loose="")
+
+
+def listed(first: str, deltas: str) -> list[str]:
+    """The positions that an event `trimmed` lists."""
+    return [undelta(first, text) for text in deltas.split()]
+
+
+def by_minute(events: Sequence[Read]) -> Iterable[tuple[int, Sequence[Read]]]:
     """The events by the minute they happened in; most pages lie within one."""
     first, last = _minute_of(events[0]), _minute_of(events[-1])
     if first == last:
@@ -247,17 +328,27 @@ def _by_minute(events: Sequence[Read]) -> Iterable[tuple[int, Sequence[Read]]]:
     return [(minute, list(group)) for minute, group in groupby(events, _minute_of)]
 
 
+def minute_of(position: str) -> int:
+    """The minute of an event, as Unix time."""
+    return milliseconds(position) // MINUTE_MS
+
+
 def _minute_of(event: Read) -> int:
-    return milliseconds(event[0].position) // MINUTE_MS
+    return minute_of(event[0].position)
 
 
-def _settle(before: Rows, rows: Rows) -> tuple[list[bytes], Moves]:
-    """Set what a page made of each job against what it was: rows as written, and moves."""
+def _settle(before: Rows, rows: Rows) -> tuple[list[bytes], list[bytes], Moves]:
+    """Set what a page made of each job against what it was: rows as written, jobs forgotten, moves."""
     written: list[bytes] = []
+    forgotten: list[bytes] = []
     moves: Moves = {}
     for job, old in before.items():
         new = rows[job]
         if new is None:
+            if old is not None:
+                place = packed(job)
+                forgotten.append(place)
+                _move(moves, old).removed.append(place)
             continue
         place = packed(job)
         written += (place, _write_row(new))
@@ -265,7 +356,12 @@ def _settle(before: Rows, rows: Rows) -> tuple[list[bytes], Moves]:
             _move(moves, new).added += (0, place)
             if old is not None:
                 _move(moves, old).removed.append(place)
-    return written, moves
+    return written, forgotten, moves
+
+
+def _loose(touched: Touched) -> Move:
+    came, went = (sorted(map(packed, one)) for one in (touched.came - touched.went, touched.went))
+    return Move(went, [word for place in came for word in (0, place)])
 
 
 def _write_row(job: Job) -> bytes:
@@ -273,7 +369,7 @@ def _write_row(job: Job) -> bytes:
     return _encode(job if job.history or job.ready or job.misfits else (job.state, job.type))
 
 
-def _write_minute(minute: Minute) -> bytes:
+def write_minute(minute: Minute) -> bytes:
     """In sorted order, which msgspec has for text keys only."""
     wait, run = (dict(sorted(histogram.items())) for histogram in (minute.wait, minute.run))
     return _encode(Minute(minute.totals, wait, run))

@@ -1,16 +1,18 @@
 #!lua
 -- apply: write what a page of the log makes of the views, if nobody else has.
 --
--- KEYS    1 checkpoint   2 log   3 jobs   4 stats   5 minutes   6.. indexes
+-- KEYS    1 checkpoint   2 log   3 jobs   4 stats   5 minutes   6 base   7.. indexes
 -- ARGV    1 checkpoint that the page began after ('0-0' for none)   2 position of its last event
---         3 stats   4 number of rows   5 number of minutes   6 number of minutes to forget; then
+--         3 stats   4 how often the views had been begun again   5 number of rows   6 number of rows
+--         to forget   7 number of minutes   8 number of minutes to forget; then
 --         for each index of KEYS: number removed, number added, the members removed, then score
 --                   (always 0) and member of each added
 --         minute    minute, value
 --         forgotten minute
 --         row       job, row
+--         forgotten job
 -- Answer  1 if it was written; 0 if not, and then nothing was: the checkpoint is not where the page
---         began (another projector was faster, or the views were deleted), or the log does not hold
+--         began (another projector was faster, or the views were begun again), or the log does not hold
 --         the page's last event (the server went back to an older state after it was read)
 -- Promise rows, indexes, stats, minutes and checkpoint move in one step, so the views are at any
 --         moment the fold of the log up to the checkpoint, and each event is in them once. It asks
@@ -18,38 +20,41 @@
 --         take work, and a log that was lost fails the test above. What could fail is looked at
 --         before anything is written: a view that a foreign hand made something else is answered
 --         with an error, and when memory is short the script does not run at all. At most 2,000
---         rows, and members of an index (`unpack` ends near 8,000).
+--         rows, and members of an index, and 3,900 minutes (`unpack` ends near 8,000).
 
 local call = redis.call
 
 if (call('GET', KEYS[1]) or '0-0') ~= ARGV[1] then return 0 end
+-- Between two of the same checkpoint the log may have been trimmed, if the views were begun again.
+if (call('HGET', KEYS[6], 'begun') or '0') ~= ARGV[4] then return 0 end
 if #call('XRANGE', KEYS[2], ARGV[2], ARGV[2]) == 0 then return 0 end
 
 for number = 3, #KEYS do
   local kind = call('TYPE', KEYS[number]).ok
-  local due = (number == 3 or number == 5) and 'hash' or number == 4 and 'string' or 'zset'
+  local due = (number == 3 or number == 5 or number == 6) and 'hash' or number == 4 and 'string' or 'zset'
   if kind ~= due and kind ~= 'none' then
     return redis.error_reply('WRONGTYPE ' .. KEYS[number] .. ' is a ' .. kind .. ', not a ' .. due)
   end
 end
 
-local at = 7
+local at = 9
 
 local function take(count)
   at = at + count
   return unpack(ARGV, at - count, at - 1)
 end
 
-for index = 6, #KEYS do
+for index = 7, #KEYS do
   local removed, added = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
   at = at + 2
   if removed > 0 then call('ZREM', KEYS[index], take(removed)) end
   if added > 0 then call('ZADD', KEYS[index], take(2 * added)) end
 end
 
-if ARGV[5] ~= '0' then call('HSET', KEYS[5], take(2 * tonumber(ARGV[5]))) end
-if ARGV[6] ~= '0' then call('HDEL', KEYS[5], take(tonumber(ARGV[6]))) end
-if ARGV[4] ~= '0' then call('HSET', KEYS[3], take(2 * tonumber(ARGV[4]))) end
+if ARGV[7] ~= '0' then call('HSET', KEYS[5], take(2 * tonumber(ARGV[7]))) end
+if ARGV[8] ~= '0' then call('HDEL', KEYS[5], take(tonumber(ARGV[8]))) end
+if ARGV[5] ~= '0' then call('HSET', KEYS[3], take(2 * tonumber(ARGV[5]))) end
+if ARGV[6] ~= '0' then call('HDEL', KEYS[3], take(tonumber(ARGV[6]))) end
 call('SET', KEYS[4], ARGV[3])
 call('SET', KEYS[1], ARGV[2])
 return 1

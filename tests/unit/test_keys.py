@@ -30,9 +30,12 @@ def every_key(keys: PartitionKeys) -> dict[str, str]:
         "once:end:12-0": keys.marker("12-0"),
         "sender:p": keys.sender("p"),
         "token:t": keys.token("t"),
+        "base": keys.base,
+        "readers": keys.readers,
         "view:checkpoint": keys.checkpoint,
         "view:jobs": keys.jobs,
         "view:in:waiting:a.b": keys.index("waiting", "a.b"),
+        "view:loose": keys.loose,
         "view:stats": keys.stats,
         "view:minutes": keys.minutes,
     }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.events import QUEUE_TAGS, TAGS, QueueLimited
+from penstock.core.events import QUEUE_TAGS, TAGS, QueueLimited, Trimmed
 from penstock.core.lifecycle import STATES, Job, read_row
 from penstock.core.log import Entry
 from penstock.core.positions import packed, unpacked
@@ -18,6 +18,7 @@ from penstock.projections.views import (
     MINUTES_KEPT,
     Rows,
     Views,
+    listed,
     read,
     read_minute,
     read_stats,
@@ -68,6 +69,13 @@ BODIES: dict[str, list[bytes]] = {
     "queue_resumed": [b"{}"],
     "worker_drained": [b'{"worker":"w"}'],
     "queue_limited": [b'{"rate":2.5,"burst":3}', b"{}"],
+    "queue_retained": [b'{"completed":60}', b"{}"],
+    # Of the first event there may be: a job, or an event of none.
+    "trimmed": [
+        b'{"completed":1,"events":3,"first":"1795477369681-0","jobs":"0-0"}',
+        b'{"events":1,"first":"1795477369681-0","loose":"0-0"}',
+        b"{}",
+    ],
     "exploded": [b"{}"],
 }
 
@@ -107,6 +115,8 @@ class Memory:
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
         self.indexes: dict[tuple[str, str], set[bytes]] = {}
+        self.loose: set[bytes] = set()
+        self.trimmed = 0
         self.minutes: dict[int, bytes] = {}
         self.stats = b""
 
@@ -124,7 +134,11 @@ class Memory:
                 list(self.minutes),
                 None if newest is None else read_minute(self.minutes[newest]),
             )
-            rows: Rows = {event.job: self._row(event.job) for event, _ in events}
+            named = [event.job for event, _ in events]
+            for _, body in events:
+                if isinstance(body, Trimmed):
+                    named += listed(body.first, body.jobs)
+            rows: Rows = {job: self._row(job) for job in named}
             self._apply(views.fold(events, rows))
             position, done = views.position, done + size
 
@@ -142,11 +156,16 @@ class Memory:
         for minute in changes.pruned:
             del self.minutes[minute]
         self.rows.update(zip(changes.rows[::2], changes.rows[1::2], strict=True))
+        for job in changes.forgotten:
+            del self.rows[job]
+        self.trimmed += len(changes.forgotten)
+        self.loose.difference_update(changes.loose.removed)
+        self.loose.update(changes.loose.added[1::2])
         self.stats = changes.stats
 
     def bytes(self) -> tuple[Any, ...]:
         full = {name: members for name, members in self.indexes.items() if members}
-        return self.rows, full, self.minutes, self.stats
+        return self.rows, full, self.loose, self.minutes, self.stats
 
 
 def fold(entries: list[Entry], pages: list[int]) -> Memory:
@@ -181,7 +200,7 @@ def test_rows_indexes_counts_and_totals_agree(story: list[tuple[str, int, int, i
             assert memory.indexes.get((state, type), set()) == jobs
 
     totals = stats.totals
-    assert totals.submitted == len(rows)
+    assert totals.submitted == len(rows) + memory.trimmed
     assert totals.misfits >= sum(row.misfits for row in rows.values())
     assert sum(stats.reasons.values()) == totals.failed
     uncounted = sum(1 for _, fields in entries if fields[1] in UNCOUNTED)
