@@ -137,10 +137,6 @@ class Commands:
         for _ in range(TRIES):
             control, stands, job = await self._read(job_id)
             _check_not_started(job_id, job)
-            if job.state == "delayed" and change.delay is None and run_at is None:
-                raise WrongState(
-                    f"{job_id} is delayed: when due it goes before all lanes, whatever its priority"
-                )
             [done] = await control.reschedule(
                 [stands],
                 by=by,
@@ -151,6 +147,8 @@ class Commands:
             )
             if done:
                 return
+        if change.delay is None and run_at is None:
+            raise WrongState(f"{job_id} has a time: when due it goes before all lanes, whatever its priority")
         raise _moving(job_id)
 
     async def pause(self, queue: str, *, by: str = "") -> bool:
