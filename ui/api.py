@@ -29,6 +29,8 @@ from penstock.producer.auth import open_doors
 from penstock.producer.bodies import AnyRequest
 from penstock.producer.client import Producer
 from penstock.producer.control_routes import control_routes
+from penstock.producer.flow_routes import flow_readers, flow_writers
+from penstock.producer.flows.client import Flows
 from penstock.producer.ratelimit import RateLimit
 from penstock.producer.routes import submission_routes
 from penstock.projections.feed_routes import feed_routes
@@ -58,7 +60,8 @@ def create_app(settings: Settings) -> Litestar:
     doors = open_doors(settings)
     redis = connect(settings)
     producer, queries = Producer(settings, redis=redis), Queries(redis, settings)
-    feeds = Feeds(settings)
+    feeds, flows = Feeds(settings), Flows(producer)
+    readers = [*query_routes, *feed_routes(feeds), *flow_readers(flows)]
     limit = RateLimit.of(settings, redis)
     gate = DefineMiddleware(Gate, doors=doors, limit=limit, trusted_proxies=settings.trusted_proxies)
     return Litestar(
@@ -66,10 +69,10 @@ def create_app(settings: Settings) -> Litestar:
             *submission_routes(producer, settings),
             *control_routes(producer, settings),
             *artifact_routes(open_artifacts(settings)),
-            *query_routes,
-            *feed_routes(feeds),
+            *flow_writers(flows, settings),
+            *readers,
             *_health_routes(redis),
-            *docs_routes(lambda: describe([*query_routes, *feed_routes(feeds)], settings)),
+            *docs_routes(lambda: describe(readers, settings)),
         ],
         dependencies={
             "queries": Provide(lambda: queries, sync_to_thread=False),
@@ -77,8 +80,8 @@ def create_app(settings: Settings) -> Litestar:
         },
         middleware=[gate],
         exception_handlers=EXCEPTION_HANDLERS,
-        lifespan=[_life(redis, producer, queries, feeds)],
-        state=State({"queries": queries, "feeds": feeds}),
+        lifespan=[_life(redis, producer, queries, feeds, flows)],
+        state=State({"queries": queries, "feeds": feeds, "flows": flows}),
         request_max_body_size=None,  # counted where bodies are read (producer/bodies.py)
         openapi_config=None,  # ui/openapi.py describes it
         logging_config=None,
@@ -95,6 +98,7 @@ async def serve_api(settings: Settings, *, stop: asyncio.Event | None = None) ->
     async def leave() -> None:
         await asked.wait()
         await app.state.queries.close()  # who waits for a job's end is answered now
+        await app.state.flows.close()  # and for a flow's
         app.state.feeds.end()  # and who follows a feed has seen its end
         leaving.set()
 
@@ -113,7 +117,7 @@ def _may_reveal(request: AnyRequest) -> bool:
 
 
 def _life(
-    redis: Redis, producer: Producer, queries: Queries, feeds: Feeds
+    redis: Redis, producer: Producer, queries: Queries, feeds: Feeds, flows: Flows
 ) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def life(_: Litestar) -> AsyncIterator[None]:
@@ -126,6 +130,7 @@ def _life(
         finally:
             await queries.close()
             await feeds.close()
+            await flows.close()
             await producer.close()
             await redis.aclose()
 

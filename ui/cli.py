@@ -14,7 +14,7 @@ import typer
 
 from penstock.core.errors import PenstockError, Refused
 from penstock.core.settings import Settings, read_settings
-from penstock.ui import control_commands, processes
+from penstock.ui import control_commands, flow_commands, processes
 
 app: Final = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,7 @@ app: Final = typer.Typer(
 )
 
 app.add_typer(control_commands.app)
+app.add_typer(flow_commands.app, name="flow")
 
 JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
@@ -68,7 +69,7 @@ def up(
     demo: Annotated[bool, typer.Option(help="Show the guided demo once all is ready.")] = True,
     jobs: Jobs = "",
 ) -> None:
-    """Start everything: server, API, workers, projector, mail catcher."""
+    """Start everything: server, API, workers, projector, flows, mail catcher."""
     processes.run_up(_settings(jobs=jobs), demo=demo)
 
 
@@ -98,6 +99,12 @@ def projector() -> None:
 def mailcatcher() -> None:
     """Run the mail catcher."""
     processes.run_mailcatcher(read_settings())
+
+
+@app.command()
+def flows() -> None:
+    """Run a coordinator, which carries out flows; any number may run."""
+    processes.run_flows(read_settings())
 
 
 @app.command()

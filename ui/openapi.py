@@ -23,6 +23,7 @@ from penstock.producer.control_routes import CommandedJob, DrainedWorker, Govern
 from penstock.producer.intake import JobRequest
 from penstock.producer.refusals import MEDIA_TYPE, Problem
 from penstock.producer.routes import JSON, LINES, AcceptedJob, BatchAnswer
+from penstock.ui import openapi_flows
 from penstock.ui.openapi_control import COMMANDS, PARAMETERS, Command
 
 Json = dict[str, Any]
@@ -52,6 +53,7 @@ _COMMANDED: Final = (
     WorkerList,
     DrainedWorker,
 )
+_PATH_WORDS: Final = {**PARAMETERS, **openapi_flows.PARAMETERS}
 _ALWAYS: Final = (401, 403, 429, 500, 503)
 _RETRY: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
@@ -63,13 +65,13 @@ def describe(readers: Sequence[ControllerRouterHandler], settings: Settings) -> 
     paths, schemas = document["paths"], document.setdefault("components", {}).setdefault("schemas", {})
     for path, operations in _writers(known, settings).items():
         paths.setdefault(path, {}).update(operations)
-    for each in COMMANDS:
+    for each in (*COMMANDS, *openapi_flows.COMMANDS):
         paths.setdefault(each.path, {})[each.method] = _command(each)
     paths.update(_health())
     schemas.update(_schemas(known))
     document["openapi"] = "3.1.0"
     document["tags"] = [
-        {"name": name} for name in ("submission", "jobs", "queues", "workers", "artifacts", "health")
+        {"name": name} for name in ("submission", "jobs", "queues", "workers", "flows", "artifacts", "health")
     ]
     document["components"]["responses"] = {str(status): _problem(status) for status in _WHY}
     document["components"]["securitySchemes"] = {
@@ -148,7 +150,7 @@ def _command(it: Command) -> Json:
         "summary": it.summary,
         "operationId": it.id,
         "tags": [it.path.split("/")[1]],
-        "parameters": [_parameter(name, "path", PARAMETERS[name]) for name in names],
+        "parameters": [_parameter(name, "path", _PATH_WORDS[name]) for name in names],
         "responses": {
             **{str(status): _answer(words, schema) for status, (words, schema) in it.answers.items()},
             **_refused(*it.refusals),
@@ -213,7 +215,8 @@ def _health() -> Json:
 def _schemas(known: list[Contract]) -> Json:
     """All that the writers speak of; payloads are set apart by a prefix, for their names are not ours."""
     _, ours = msgspec.json.schema_components(
-        [Problem, AcceptedJob, BatchAnswer, Artifact, JobRequest, *_COMMANDED], ref_template=_REF
+        [Problem, AcceptedJob, BatchAnswer, Artifact, JobRequest, *_COMMANDED, *openapi_flows.SHAPES],
+        ref_template=_REF,
     )
     request = ours.pop("JobRequest")
     payloads, theirs = msgspec.json.schema_components(

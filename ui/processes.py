@@ -64,6 +64,12 @@ def run_mailcatcher(settings: Settings) -> None:
     _run(serve_mailcatcher(settings))
 
 
+def run_flows(settings: Settings) -> None:
+    """A coordinator of flows."""
+    _begin(settings)
+    _run(_coordinate(with_server(settings)))
+
+
 def run_up(settings: Settings, *, demo: bool) -> None:
     """All of them, supervised."""
     from penstock.ui.up import up
@@ -79,6 +85,12 @@ async def _work(settings: Settings) -> None:
     stop = StopSignals(second_exits=True)
     async with Producer(settings) as producer:
         artifacts, submitter = open_artifacts(settings), _Submitter(producer)
+async def _coordinate(settings: Settings) -> None:
+    from penstock.producer.flows.coordinator import run_flows as coordinate
+
+    await coordinate(settings, StopSignals(second_exits=True).first)
+
+
         all_ended = await run_worker(settings, stop.first, submitter=submitter, artifacts=artifacts)
     if not all_ended:
         exit_now(0)  # a handler's thread never returned, and Python would wait for it

@@ -88,6 +88,24 @@ class Api:
         """Set all limits of a queue."""
         return dict(self._ask("PUT", f"/queues/{quote(queue, safe='')}/limits", limits))
 
+    def submit_flow(self, flow: Mapping[str, Any]) -> dict[str, Any]:
+        """Submit a flow."""
+        return dict(self._ask("POST", "/flows", flow))
+
+    def flow(self, flow_id: str, wait: float = 0) -> dict[str, Any]:
+        """A flow, after its end or `wait` seconds."""
+        query = f"?wait={wait:g}" if wait else ""
+        return dict(self._ask("GET", f"/flows/{quote(flow_id, safe='')}{query}", patience=wait))
+
+    def flows(self, state: str = "", limit: int = 50) -> list[dict[str, Any]]:
+        """The newest flows, of one state if given."""
+        query = f"?limit={limit}" + (f"&state={quote(state, safe='')}" if state else "")
+        return list(self._ask("GET", f"/flows{query}")["flows"])
+
+    def cancel_flow(self, flow_id: str, reason: str = "") -> dict[str, Any]:
+        """Cancel a flow."""
+        return dict(self._ask("POST", f"/flows/{quote(flow_id, safe='')}/cancel", {"reason": reason}))
+
     def workers(self) -> list[dict[str, Any]]:
         """All workers."""
         return list(self._ask("GET", "/workers")["workers"])

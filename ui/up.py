@@ -1,7 +1,8 @@
 """`penstock up`: which processes, on which ports, and what a person is told.
 
 Started: the server (unless PENSTOCK_REDIS_URL names one), then all others at once. Stopped: the API
-first, so that nothing new comes in, then the workers, the projector, the mail catcher, the server.
+first, so that nothing new comes in, then the workers, the projector and the flows, the mail catcher, the
+server.
 """
 
 import asyncio
@@ -64,6 +65,7 @@ def specs(settings: Settings) -> list[Spec]:
         ready = _listens(LOOPBACK, settings.mail_web_port)
         found.append(_spec("mailcatcher", "mailcatcher", stage=MAIL, grace=MARGIN_S, ready=ready))
     found.append(_spec("projector", "projector", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
+    found.append(_spec("flows", "flows", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
     for name, queues in _workers(settings):
         command = ("worker", "--queues", ",".join(queues))
         found.append(_spec(name, *command, stage=WORKER, grace=settings.grace + MARGIN_S))

@@ -79,6 +79,7 @@ class Coordinator:
         self._ends: Final = Ends(redis, listening, self._keys, self._hear)
         self._outlets: Final[dict[str, Outlet]] = {}
         self._wake: Final = asyncio.Event()
+        self._stop = asyncio.Event()
         self._busy: set[str] = set()  # flows in which something may be to do
         self._watched: Final[dict[str, tuple[str, str]]] = {}  # job id → its flow and node
         self._heard: Final[dict[str, dict[str, NodeEnded]]] = {}  # flow → ends to be written
@@ -88,16 +89,17 @@ class Coordinator:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Carry out flows until `stop`. Raises what Redis raises: make another coordinator then."""
+        self._stop = stop
         while not stop.is_set():
             self._wake.clear()
             await self.settle()
-            await self._cut()
-            await self._rest(stop)
+            await self._rest()
 
     async def settle(self) -> None:
-        """Do all that can be done now."""
-        while True:
+        """Do all that can be done now; no more once it was told to stop."""
+        while not self._stop.is_set():
             self._busy |= await self._board.catch_up()
+            await self._cut()
             for gone in self._heard.keys() - self._board.flows.keys():
                 del self._heard[gone]
             courses = [course for it in self._busy if (course := self._board.flows.get(it))]
@@ -218,10 +220,10 @@ class Coordinator:
 
     # Between
 
-    async def _rest(self, stop: asyncio.Event) -> None:
+    async def _rest(self) -> None:
         """Wait until there may be something to do."""
         news = asyncio.ensure_future(self._board.news())
-        woken = [asyncio.ensure_future(event.wait()) for event in (self._wake, stop)]
+        woken = [asyncio.ensure_future(event.wait()) for event in (self._wake, self._stop)]
         waiting: list[asyncio.Future[Any]] = [news, *woken, *self._ends.readers]
         limit = AGAIN_S if self._refusing else None
         try:

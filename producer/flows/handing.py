@@ -37,8 +37,8 @@ class HandOver:
     async def submission(self, name: str) -> Submission:
         """The submission of a called node. Raises Unfit."""
         if not self._nodes:
-            [event] = await self._log.read([self._course.position]) or [None]
-            fact = read_fact(event) if event is not None else None
+            found = await self._log.read([self._course.position])
+            fact = read_fact(found[0]) if found else None
             if not isinstance(fact, FlowSubmitted):
                 raise Unfit("the flow's beginning is not in its ledger any more")
             self._nodes = {node.name: node for node in fact.nodes}
