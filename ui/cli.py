@@ -80,6 +80,12 @@ def api(jobs: Jobs = "") -> None:
 
 
 @app.command()
+def dashboard(url: ApiUrl = "") -> None:
+    """Run the dashboard, for the API of this machine or another one."""
+    processes.run_dashboard(read_settings(), api=url)
+
+
+@app.command()
 def worker(
     queues: Annotated[str, typer.Option(help="Queues to serve, like email,image; all if empty.")] = "",
     jobs: Jobs = "",
@@ -96,15 +102,15 @@ def projector() -> None:
 
 
 @app.command()
-def mailcatcher() -> None:
-    """Run the mail catcher."""
-    processes.run_mailcatcher(read_settings())
-
-
-@app.command()
 def flows() -> None:
     """Run a coordinator, which carries out flows; any number may run."""
     processes.run_flows(read_settings())
+
+
+@app.command()
+def mailcatcher() -> None:
+    """Run the mail catcher."""
+    processes.run_mailcatcher(read_settings())
 
 
 @app.command()

@@ -41,6 +41,14 @@ def run_api(settings: Settings) -> None:
     _run(serve_api(with_server(settings)))
 
 
+def run_dashboard(settings: Settings, *, api: str = "") -> None:
+    """The dashboard."""
+    from penstock.ui.dashboard import serve_dashboard
+
+    _begin(settings)
+    _run(serve_dashboard(settings, api=api))
+
+
 def run_worker(settings: Settings) -> None:
     """A worker on `settings.queues`, all queues that have handlers here if empty."""
     _begin(settings)
@@ -56,6 +64,12 @@ def run_projector(settings: Settings) -> None:
     _run(project(with_server(settings)))
 
 
+def run_flows(settings: Settings) -> None:
+    """A coordinator of flows."""
+    _begin(settings)
+    _run(_coordinate(with_server(settings)))
+
+
 def run_mailcatcher(settings: Settings) -> None:
     """The mail catcher."""
     from penstock.ui.mailcatcher import serve_mailcatcher
@@ -64,17 +78,17 @@ def run_mailcatcher(settings: Settings) -> None:
     _run(serve_mailcatcher(settings))
 
 
-def run_flows(settings: Settings) -> None:
-    """A coordinator of flows."""
-    _begin(settings)
-    _run(_coordinate(with_server(settings)))
-
-
 def run_up(settings: Settings, *, demo: bool) -> None:
     """All of them, supervised."""
     from penstock.ui.up import up
 
     asyncio.run(up(settings, demo=demo))
+
+
+async def _coordinate(settings: Settings) -> None:
+    from penstock.producer.flows.coordinator import run_flows as coordinate
+
+    await coordinate(settings, StopSignals(second_exits=True).first)
 
 
 async def _work(settings: Settings) -> None:
@@ -85,12 +99,6 @@ async def _work(settings: Settings) -> None:
     stop = StopSignals(second_exits=True)
     async with Producer(settings) as producer:
         artifacts, submitter = open_artifacts(settings), _Submitter(producer)
-async def _coordinate(settings: Settings) -> None:
-    from penstock.producer.flows.coordinator import run_flows as coordinate
-
-    await coordinate(settings, StopSignals(second_exits=True).first)
-
-
         all_ended = await run_worker(settings, stop.first, submitter=submitter, artifacts=artifacts)
     if not all_ended:
         exit_now(0)  # a handler's thread never returned, and Python would wait for it
