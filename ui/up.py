@@ -29,10 +29,10 @@ from penstock.ui.jobs import load_jobs
 from penstock.ui.lifeline import StopSignals
 from penstock.ui.mailcatcher import LOOPBACK
 from penstock.ui.processes import OWN_QUEUES
-from penstock.ui.remote import api_url, reachable_host
+from penstock.ui.remote import api_url, reachable_host, url_of
 from penstock.ui.supervisor import Supervisor
 
-SERVER, MAIL, PROJECTOR, WORKER, API = range(5)  # stages: stopped from the last to the first
+SERVER, MAIL, PROJECTOR, WORKER, API, DASHBOARD = range(6)  # stages: stopped from the last to the first
 MARGIN_S: Final = 10.0  # what a process may take beside its grace time
 
 
@@ -71,12 +71,17 @@ def specs(settings: Settings) -> list[Spec]:
         found.append(_spec(name, *command, stage=WORKER, grace=settings.grace + MARGIN_S))
     ready = _healthy(settings)
     found.append(_spec("api", "api", stage=API, grace=settings.grace + MARGIN_S, ready=ready))
+    ready = _listens(reachable_host(settings), settings.dashboard_port)
+    found.append(_spec("dashboard", "dashboard", stage=DASHBOARD, grace=MARGIN_S, ready=ready))
     return found
 
 
 def check_ports(settings: Settings) -> None:
     """Raises Misconfigured naming the first port that is taken, what it is for and the way out."""
-    wanted = [(settings.host, settings.api_port, "the API", "PENSTOCK_API_PORT")]
+    wanted = [
+        (settings.host, settings.api_port, "the API", "PENSTOCK_API_PORT"),
+        (settings.host, settings.dashboard_port, "the dashboard", "PENSTOCK_DASHBOARD_PORT"),
+    ]
     if not settings.smtp_host:
         wanted += [
             (LOOPBACK, settings.mail_port, "the mail catcher's SMTP", "PENSTOCK_MAIL_PORT"),
@@ -109,7 +114,10 @@ async def _life(supervisor: Supervisor, settings: Settings, lines: Lines, *, dem
 
 
 def _addresses(settings: Settings) -> list[str]:
-    found = [f"  API          {api_url(settings)}   docs: {api_url(settings)}/docs"]
+    found = [
+        f"  dashboard    {url_of(settings, settings.dashboard_port)}",
+        f"  API          {api_url(settings)}   docs: {api_url(settings)}/docs",
+    ]
     if not settings.smtp_host:
         page = f"http://{LOOPBACK}:{settings.mail_web_port}"
         found.append(f"  caught mail  {page}   SMTP: {LOOPBACK}:{settings.mail_port}")
