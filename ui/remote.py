@@ -34,8 +34,13 @@ def reachable_host(settings: Settings) -> str:
 
 def api_url(settings: Settings) -> str:
     """Where this machine reaches the API."""
+    return url_of(settings, settings.api_port)
+
+
+def url_of(settings: Settings, port: int) -> str:
+    """Where this machine reaches what listens on the settings' host and this port."""
     host = reachable_host(settings)
-    return f"http://[{host}]:{settings.api_port}" if ":" in host else f"http://{host}:{settings.api_port}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def api_headers(settings: Settings) -> dict[str, str]:
