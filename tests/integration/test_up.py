@@ -55,9 +55,10 @@ class Up:
 
     def __init__(self, start: Callable[..., Command], folder: Path) -> None:
         self._start, self.folder = start, folder
-        self.api, smtp, mail = free_port(), free_port(), free_port()
+        self.api, self.dashboard, smtp, mail = free_port(), free_port(), free_port(), free_port()
         self.environ: dict[str, Any] = {
             "PENSTOCK_API_PORT": self.api,
+            "PENSTOCK_DASHBOARD_PORT": self.dashboard,
             "PENSTOCK_MAIL_PORT": smtp,
             "PENSTOCK_MAIL_WEB_PORT": mail,
             "PENSTOCK_GRACE": 5,
@@ -95,6 +96,9 @@ def test_one_command_shows_it_all_and_ends_in_order(up: Up, penstock: Callable[.
         assert re.search(
             rf"{size} +\d+ x \d+ +[\d,]+ bytes +http://127.0.0.1:{up.api}/artifacts/sha256-", output
         )
+    assert f"dashboard    http://127.0.0.1:{up.dashboard}" in output
+    here = httpx.get(f"http://127.0.0.1:{up.dashboard}/app/session", trust_env=False).json()
+    assert (here["role"], here["login_needed"]) == ("operate", False)
     assert "ai.language says de" in output
     caught = re.search(r'"Your photo of the Hubble Deep Field" was caught: (http://\S+)', output)
     assert caught is not None
