@@ -1,7 +1,7 @@
 """`penstock up`: which processes, on which ports, and what a person is told.
 
-Started: the server (unless PENSTOCK_REDIS_URL names one), then all others at once. Stopped: the API
-first, so that nothing new comes in, then the workers, the projector and the flows, the mail catcher, the
+Started: the server (unless PENSTOCK_REDIS_URL names one), then all others at once. Stopped: the
+dashboard and the API first, so that nothing new comes in, then the workers, the projector and the flows, the mail catcher, the
 server.
 """
 
