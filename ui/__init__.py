@@ -15,6 +15,11 @@ The only room that knows all others. Read in this order:
     docs         the page that shows it
     serving      the HTTP servers
 
+    dashboard    the dashboard's server: who may what, the API behind it
+    sessions     signed cookies, roles, passwords
+    passthrough  requests and the feed on their way to the API
+    webapp       the files of the web app
+
     up           `penstock up`: which processes, which ports, which addresses
     supervisor   all processes, started and drained in order
     child        one of them
