@@ -11,4 +11,16 @@ Read in this order:
     figures      what is told of a whole queue
     queries      the questions
     routes       the same over HTTP
+
+    feed_cursor     where a reader is, over all logs, as one short text
+    feed_tail       the growing end of one log, and whether one can go on from a place in it
+    feed_hub        all logs, each read once
+    feed_stream     what waits for one client
+    feed_events     an event as a message, and who wants it
+    feed            the exact feed
+    feed_pulse      what happened lately, for a screen
+    feed_beat       the same as messages, ten a second
+    feed_condensed  the condensed feed
+    feeds           both
+    feed_routes     both over HTTP
 """
