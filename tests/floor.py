@@ -57,7 +57,9 @@ class Floor:
         for worker in workers:
             await self.dispatch.beat(worker, LEASE_MS, enter=True)
 
-    async def put(self, count: int = 1, *, when: str = "", lane: Priority = "normal", **options: Any) -> list[str]:
+    async def put(
+        self, count: int = 1, *, when: str = "", lane: Priority = "normal", **options: Any
+    ) -> list[str]:
         """Submit jobs with the options of `submission`, in one batch."""
         return await self.send([submission(when=when, lane=lane, **options) for _ in range(count)])
 
@@ -161,7 +163,7 @@ def submission(
 ) -> Submission:
     """One job; `options` are fields of its `submitted` event."""
     options.setdefault("type", "test.echo")
-    options.setdefault("payload", msgspec.Raw(b"{}"))
+    options["payload"] = msgspec.Raw(options.get("payload", b"{}"))
     if when.startswith("+"):
         options["delay"] = int(when) / 1000
     elif when:

@@ -15,7 +15,7 @@ for at = 4, #ARGV, 5 do
   local job, ended, marker = ARGV[at], ARGV[at + 1], KEYS[17 + (at + 1) / 5]
   local first = call('GET', marker)
   local event = not first and call('XRANGE', LOG, ended, ended)[1]
-  local tag = event and event[2][2]
+  local tag = event and event[2][4] == job and event[2][2]
   if first then
     answer[#answer + 1] = '=' .. first
   elseif ARGV[at + 2] == '0' and tag == 'failed' then

@@ -10,39 +10,45 @@
 
 local when, lane = ARGV[3], tonumber(ARGV[4])
 
--- The same job as a new entry: another lane, or parked until its time.
+-- The same job as a new entry: in another lane, or parked until its time.
 local function place_anew(number, entry, fields, row, job)
-  local target = lane > 0 and lane or number
-  local extra = { group = fields.group }
-  if fields['until'] then extra.ttl = math.max(1, fields['until'] - NOW) end
-  local key = any_unique and call('HGET', UNIQUE_OF, number .. ':' .. entry)
+  local member, extra = number .. ':' .. entry, { group = fields.group, ttl = fields.ttl }
+  -- Its ttl counts from its time: from the new one if it gets one.
+  if when == '=' then extra['until'] = fields['until'] end
+  local crashes = any_crash and call('HGET', CRASHES, member)
+  local key = any_unique and call('HGET', UNIQUE_OF, member)
   local holder = key and call('HGET', UNIQUE, key)
   withdraw(number, entry, row)
   local id = append('rescheduled', job, ARGV[5])
-  local placed = place(target, id, job, fields.spec ~= '' and fields.spec or entry, when == '=' and '' or when, extra)
-  if holder then
-    local member = placed .. ':' .. id
-    call('HSET', UNIQUE, key, member .. string.match(holder, ' .*'))
-    call('HSET', UNIQUE_OF, member, key)
+  local target, spec = lane > 0 and lane or number, fields.spec ~= '' and fields.spec or entry
+  -- No worker reads `later`: what was delayed and is to run at once is due now.
+  local at = when == '=' and '' or when == '' and target == LATER and string.format('%d', NOW) or when
+  local placed = place(target, id, job, spec, at, extra) .. ':' .. id
+  if crashes then call('HSET', CRASHES, placed, crashes) end
+  if key then call('HSET', UNIQUE_OF, placed, key) end
+  if holder and string.find(holder, member .. ' ', 1, true) == 1 then
+    call('HSET', UNIQUE, key, placed .. string.sub(holder, #member + 1))
   end
 end
 
+-- Answers nil if the entry is nowhere.
 local function change(job, entry)
   local number, fields, row = find(entry)
-  if not number then return false end
-  if row and row[2] ~= PARKED then return true, 0 end
-  if not row or (lane > 0 and row[4] == 0) then
-    if row and when == '=' then
-      -- A delayed job goes to workers by its time, before all lanes: its priority has no effect yet.
-      return true, 0
-    end
+  if not number then return nil end
+  if (row and row[2] ~= PARKED) or (when == '=' and lane == 0) then return 0 end
+  local member = number .. ':' .. entry
+  local has_time = row and call('ZSCORE', DUE, member)
+  -- What has a time goes to workers by it, before all lanes: a priority has no effect. And what failed
+  -- keeps its entry, which counts the attempts.
+  if when == '=' and row and (has_time or row[4] > 0) then return 0 end
+  if not row or row[4] == 0 then
     place_anew(number, entry, fields, row, job)
   else
-    local at = (when == '' or when == '=') and NOW or string.sub(when, 1, 1) == '+' and NOW + tonumber(when) or tonumber(when)
+    leave_group(member)
     append('rescheduled', job, ARGV[5])
-    call('ZADD', DUE, at, number .. ':' .. entry)
+    call('ZADD', DUE, due_at(when), member)
   end
-  return true, 1
+  return 1
 end
 
 local answer, at = {}, 6
@@ -50,8 +56,8 @@ while at <= #ARGV do
   local job, count = ARGV[at], tonumber(ARGV[at + 1])
   local outcome = 0
   for i = at + 2, at + 1 + count do
-    local found, done = change(job, ARGV[i])
-    if found then
+    local done = change(job, ARGV[i])
+    if done then
       outcome = done
       break
     end
