@@ -9,7 +9,7 @@ worker's loop, `run_due` for tests and nothing else call it.
 import asyncio
 from collections.abc import Callable
 from functools import lru_cache
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, Final
 
 import msgspec
@@ -24,10 +24,13 @@ from penstock.core.artifacts import Artifacts
 from penstock.core.dispatch import Delivery, Finished
 from penstock.core.events import Needs, Submitted
 from penstock.core.keys import PartitionKeys
+from penstock.core.positions import milliseconds
 from penstock.core.sealing import Seals, Unsealable, is_sealed
 
-# How long a job whose type this worker does not know stays out of its way, for one that does.
+# How long a job whose type this worker does not know stays out of its way, for one that does: at
+# least the first, half of its age, at most the second, so that its history grows by the logarithm.
 UNKNOWN_TYPE_PAUSE_S: Final = 5.0
+LONGEST_PAUSE_S: Final = 600.0
 
 _decode_job: Final = msgspec.json.Decoder(Submitted).decode
 _UNREADABLE: Final = Submitted(type="", payload=msgspec.Raw(b"null"), attempts=1)
@@ -69,7 +72,7 @@ class Attempts:
         handler = self._handlers.get(job.type)
         if handler is None:
             reason = f"{worker} has no handler for {job.type}"
-            return outcomes.released(delivery, worker, reason, delay_s=UNKNOWN_TYPE_PAUSE_S)
+            return outcomes.released(delivery, worker, reason, delay_s=_pause(delivery))
         began = perf_counter()
         try:
             if self._seals is not None:
@@ -91,9 +94,9 @@ class Attempts:
         try:
             result = await self._in_time(handler, payload, context, job.timeout)
             encoded = result if type(result) is msgspec.Raw else _encode_result(result)
-        except asyncio.CancelledError:
-            return outcomes.released(delivery, worker, "the worker was told to leave")
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _asked_to_stop():
+                return outcomes.released(delivery, worker, "the worker was told to leave")
             why = self._sealed(self._executors.failure(error), job.type)
             return outcomes.failed(delivery, job, (perf_counter() - began) * 1000, why)
         ms = (perf_counter() - began) * 1000
@@ -153,6 +156,17 @@ def _handed_over(needs: Needs | None) -> dict[str, Any]:
     }
 
 
+def _asked_to_stop() -> bool:
+    """Whether this task was cancelled, and not only something that its handler awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 @lru_cache(maxsize=1024)
 def _decoder(payload: type[msgspec.Struct]) -> Callable[[msgspec.Raw], Any]:
     return msgspec.json.Decoder(payload).decode
+
+
+def _pause(delivery: Delivery) -> float:
+    age = time() - milliseconds(delivery.job.decode()) / 1000
+    return min(LONGEST_PAUSE_S, max(UNKNOWN_TYPE_PAUSE_S, age / 2))

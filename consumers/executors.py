@@ -8,6 +8,7 @@ Only bytes cross to a process and back.
 import asyncio
 import importlib
 import multiprocessing
+import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +20,9 @@ from pebble import ProcessExpired, ProcessPool
 from penstock.consumers.context import Context, Report
 from penstock.consumers.handlers import Handler, handlers
 from penstock.consumers.outcomes import Failure, failure
+
+HEAR_OUT_S: Final = 1.0
+_LAST: Final = "last"
 
 
 class FailedElsewhere(Exception):
@@ -73,6 +77,7 @@ class Executors:
         future = self._processes.start(handler, msgspec.json.encode(payload), context)
         try:
             encoded: bytes = await asyncio.wrap_future(future)
+            await self._processes.heard_out(context)
             answer = msgspec.json.decode(encoded, type=_Answer)
         except asyncio.CancelledError:
             future.cancel()  # pebble ends the process
@@ -104,10 +109,12 @@ class _Processes:
             max_workers=slots, context=spawn, initializer=_enter_process, initargs=[self._reports]
         )
         self._contexts: Final[dict[str, Context]] = {}
+        self._heard: Final[dict[str, Future[None]]] = {}
         threading.Thread(target=self._listen, daemon=True, name="process reports").start()
 
     def start(self, handler: Handler, payload: bytes, context: Context) -> "Future[bytes]":
         self._contexts[context.job_id] = context
+        self._heard[context.job_id] = Future()
         who = (context.job_id, context.attempt, context.attempts)
         before = msgspec.json.encode((context.needs, context.unmet))
         future: Future[bytes] = self._pool.schedule(
@@ -115,7 +122,12 @@ class _Processes:
         )
         return future
 
+    async def heard_out(self, context: Context) -> None:
+        """Reports come by another way than the answer, and may be slower: wait for the last one."""
+        await asyncio.wait([asyncio.wrap_future(self._heard[context.job_id])], timeout=HEAR_OUT_S)
+
     def forget(self, context: Context) -> None:
+        self._heard.pop(context.job_id, None)
         self._contexts.pop(context.job_id, None)
 
     def close(self) -> None:
@@ -127,6 +139,11 @@ class _Processes:
     def _listen(self) -> None:
         while (message := self._reports.get()) is not None:
             job_id, tag, body = message
+            if tag == _LAST:
+                heard = self._heard.get(job_id)
+                if heard is not None and heard.set_running_or_notify_cancel():
+                    heard.set_result(None)
+                continue
             context = self._contexts.get(job_id)
             if context is not None:
                 context.report(Report(tag, body))
@@ -139,6 +156,15 @@ _outbound: Any = None
 def _enter_process(reports: Any) -> None:
     global _outbound
     _outbound = reports
+    threading.Thread(target=_end_with_worker, daemon=True, name="end with worker").start()
+
+
+def _end_with_worker() -> None:
+    """In the child: a worker that is killed cannot end its processes, so they end themselves."""
+    worker = multiprocessing.parent_process()
+    if worker is not None:
+        worker.join()
+        os._exit(1)
 
 
 def _run_here(module: str, type: str, payload: bytes, who: tuple[str, int, int], before: bytes) -> bytes:
@@ -166,4 +192,5 @@ def _run_here(module: str, type: str, payload: bytes, who: tuple[str, int, int],
         answer = _Answer(result=msgspec.Raw(msgspec.json.encode(result)))
     except (Exception, SystemExit) as error:
         answer = _Answer(failure=failure(error))
+    _outbound.put((job_id, _LAST, None))
     return msgspec.json.encode(answer)

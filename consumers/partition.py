@@ -50,23 +50,30 @@ class Slots:
 
     def __init__(self, total: int, stuck: Callable[[], int]) -> None:
         self.total: Final = total
-        self.on_free: Final[list[Callable[[], None]]] = []
         self._running = 0
         self._stuck: Final = stuck
+        self._starved: set[Callable[[], None]] = set()
 
     @property
     def free(self) -> int:
-        return self.total - self._running - self._stuck()
+        return max(0, self.total - self._running - self._stuck())
 
-    def take(self) -> None:
-        self._running += 1
+    def take(self, most: int, tell: Callable[[], None]) -> int:
+        """Take up to `most`, before it is known how many are needed, so that no two partitions count
+        on the same ones. Answers how many; if none, `tell` is called when one is given back."""
+        count = min(self.free, most)
+        self._running += count
+        if most and not count:
+            self._starved.add(tell)
+        return count
 
-    def give(self) -> None:
-        """Give one back; whoever had found none free is told."""
-        if self._running >= self.total:
-            for tell in self.on_free:
+    def give(self, count: int = 1) -> None:
+        """Give back; whoever had found none free is told."""
+        self._running -= count
+        if count and self._starved:
+            starved, self._starved = self._starved, set()
+            for tell in starved:
                 tell()
-        self._running -= 1
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -103,6 +110,7 @@ class PartitionWorker:
         self._running: Final[dict[Delivery, asyncio.Task[None]]] = {}
         # Held while the server may have given us what we have not noted yet.
         self._talking: Final = asyncio.Lock()
+        self._entering: Final = asyncio.Lock()
         self._event_loop: Final = asyncio.get_running_loop()
         self._loop_thread: Final = threading.get_ident()
         self._consumer = ""
@@ -110,11 +118,10 @@ class PartitionWorker:
         # What the last cycle said of the queue: paused or limited; and for that gives nothing now.
         self._governed = True
         self._held = False
-        slots.on_free.append(self._wake.set)
 
     async def run(self) -> None:
         """Work until `stop`, then until nothing runs any more; then leave the partition."""
-        await self._persist(self._enter)
+        await self._persist(partial(self._enter, ""))
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(self._beat()), group.create_task(self._listen())]
             await self._loop()
@@ -144,12 +151,16 @@ class PartitionWorker:
         hungry = True
         while not (self._stopping and not self._running and not self._outbox.unreported):
             self._wake.clear()
-            want = 0 if self._stopping else max(0, min(self._slots.free, MAX_CYCLE))
-            if (hungry and want) or self._outbox or self._arrivals:
+            due = bool(self._outbox or self._arrivals)
+            want = 0
+            if not self._stopping and (hungry or due):
+                want = self._slots.take(MAX_CYCLE, self._wake.set)
+            if want or due:
                 async with self._talking:
                     cycle = await self._cycle(want)
                     for delivery in cycle.deliveries:
                         self._start(delivery)
+                self._slots.give(want - len(cycle.deliveries))
                 self._governed, self._held = cycle.governed, cycle.held
                 hungry = len(cycle.deliveries) >= want > 0
             else:
@@ -174,24 +185,24 @@ class PartitionWorker:
             # Came while the last slot was given away: for a worker that has one.
             finished += [Finished("released", it.lane, it.entry, 1, b"", b"") for it in waiting]
             arrivals = [it for it in arrivals if it.job]
+        consumer = self._consumer
         try:
             cycle = await self._dispatch.cycle(
-                self._consumer, want, notes=notes, finished=finished, arrivals=arrivals
+                consumer, want, notes=notes, finished=finished, arrivals=arrivals
             )
         except (RedisError, OSError) as error:
             if not passing(error):
                 raise
             _log.warning("%s: lost Redis (%s); trying again", self.keys.name, error)
-            cycle = await self._persist(partial(self._dispatch.cycle, self._consumer, 0, finished=finished))
+            cycle = await self._persist(partial(self._dispatch.cycle, consumer, 0, finished=finished))
             await self._persist(self._give_back_unknown)
             _log.warning("%s: Redis is back", self.keys.name)
         if not cycle.alive:
-            _log.warning("%s: lease of %s lost; entering anew", self.keys.name, self._consumer)
-            await self._persist(self._enter)
+            _log.warning("%s: lease of %s lost; entering anew", self.keys.name, consumer)
+            await self._persist(partial(self._enter, consumer))
         return cycle
 
     def _start(self, delivery: Delivery) -> None:
-        self._slots.take()
         self._running[delivery] = asyncio.create_task(self._attempt(delivery))
 
     async def _attempt(self, delivery: Delivery) -> None:
@@ -222,12 +233,18 @@ class PartitionWorker:
         words: list[Any] = ["BLOCK", int(BLOCK_S * 1000), "STREAMS", *lanes, ">", ">", ">"]
         while True:
             await self._idle.wait()
+            consumer = self._consumer
             try:
-                reply = await command(
-                    self._redis, "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", 1, *words
-                )
+                reply = await command(self._redis, "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, *words)
             except (RedisError, OSError) as error:
                 await self._mend(error)
+                continue
+            if consumer != self._consumer:
+                # Dropped while the read was under way: what it brought is nobody's, so give it back.
+                await self._persist(
+                    partial(self._dispatch.release, consumer, "its worker's lease ran out", leave=True)
+                )
+                self._wake.set()
                 continue
             for stream, entries in reply or ():
                 number = lanes.index(stream.decode()) + 1
@@ -238,7 +255,8 @@ class PartitionWorker:
         """Begin at once what came with its body to an idle worker; `started` goes with the next cycle.
         The rest, and all of a queue that is governed, waits for that cycle's answer."""
         plain = len(fields) == len(_WITH_BODY) and fields[::2] == _WITH_BODY[::2]
-        if plain and not self._governed and not self._stopping and self._slots.free > 0:
+        now = plain and not self._governed and not self._stopping
+        if now and self._slots.take(1, self._wake.set):
             job = fields[1] or entry
             self._arrivals.append(Arrival(lane, entry, job))
             self._start(Delivery(lane, entry, 1, job, fields[5]))
@@ -267,13 +285,14 @@ class PartitionWorker:
             facts = b""
             if self._stopping or clock() >= say_at:
                 facts, say_at = self._identity.facts(leaving=self._stopping), clock() + FACTS_S
+            consumer = self._consumer
             try:
-                beat = await self._dispatch.beat(self._consumer, lease_ms, facts=facts)
+                beat = await self._dispatch.beat(consumer, lease_ms, facts=facts)
                 self._cancel(beat.cancelled)
                 if beat.leave:
                     self._identity.asked_to_leave.set()
                 if not beat.alive:
-                    await self._enter()
+                    await self._enter(consumer)
             except (RedisError, OSError) as error:
                 if not passing(error):
                     raise
@@ -298,14 +317,17 @@ class PartitionWorker:
         _log.warning(text, self.keys.name, consumer, parked, dead)
         self._wake.set()
 
-    async def _enter(self) -> None:
+    async def _enter(self, dropped: str) -> None:
         """Become a consumer under a new name: the worker's, and later with the number of the entry."""
-        await self._dispatch.open()
-        self._entered += 1
-        name = self._identity.name if self._entered == 1 else f"{self._identity.name}~{self._entered}"
-        facts = self._identity.facts(leaving=self._stopping)
-        await self._dispatch.beat(name, round(self._lease.seconds * 1000), enter=True, facts=facts)
-        self._consumer = name
+        async with self._entering:
+            if self._consumer != dropped:
+                return  # the loop and the beat both found out, and the other one was faster
+            await self._dispatch.open()
+            self._entered += 1
+            name = self._identity.name if self._entered == 1 else f"{self._identity.name}~{self._entered}"
+            facts = self._identity.facts(leaving=self._stopping)
+            await self._dispatch.beat(name, round(self._lease.seconds * 1000), enter=True, facts=facts)
+            self._consumer = name
 
     async def _give_back_unknown(self) -> None:
         held: list[Delivery | Finished | Arrival] = [

@@ -8,10 +8,12 @@
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import hiredis
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -27,7 +29,10 @@ _SOCKET_TIMEOUT_S: Final = 10.0
 
 # What a caller may answer by trying again: the server is away, starting, or changing roles.
 LOST: Final = (RedisConnectionError, RedisTimeoutError, OSError)
-_PASSING: Final = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
+_PASSING: Final = (
+    *("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"),
+    *("MISCONF", "NOREPLICAS"),
+)
 
 
 def connect(settings: Settings, *, max_connections: int = 64) -> Redis:
@@ -39,8 +44,10 @@ def connect(settings: Settings, *, max_connections: int = 64) -> Redis:
             "or start everything with `penstock up`"
         )
     try:
-        redis = Redis.from_url(
+        # Who finds all connections in use waits for one, no longer than for an answer.
+        pool = BlockingConnectionPool.from_url(
             url,
+            timeout=_SOCKET_TIMEOUT_S,
             protocol=2,
             decode_responses=False,
             retry=Retry(NoBackoff(), 0),
@@ -55,8 +62,8 @@ def connect(settings: Settings, *, max_connections: int = 64) -> Redis:
             "PENSTOCK_REDIS_URL is no address like redis://user:password@host:6379/0, rediss://… or "
             "unix:///path; special characters in a password are written %2F and so on"
         ) from None
-    pool = redis.connection_pool
     pool.connection_class = _quick(pool.connection_class)
+    redis = Redis.from_pool(pool)
     for command in ("XRANGE", "XREVRANGE", "XREAD", "XREADGROUP"):
         redis.response_callbacks.pop(command, None)
     return redis
@@ -108,6 +115,17 @@ async def check_server(redis: Redis) -> None:
             f"the server's maxmemory-policy is {policy}: it would drop jobs when memory is short; "
             "set it to noeviction (CONFIG SET maxmemory-policy noeviction)"
         )
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """For callers outside: a server that is away is Unavailable, not an error of the client library."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        if not passing(error):
+            raise
+        raise Unavailable(f"Redis does not answer: {error}") from error
 
 
 def passing(error: RedisError | OSError) -> bool:

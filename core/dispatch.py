@@ -150,7 +150,8 @@ class Dispatch:
 
         The registry of queues comes first: no partition with work in it is ever unknown.
         """
-        await self.redis.sadd(self.keys.queues, self.keys.queue)
+        if not await command(self.redis, "SISMEMBER", self.keys.queues, self.keys.queue):
+            await command(self.redis, "SADD", self.keys.queues, self.keys.queue)
         token = secrets.token_hex(6)
         epoch: bytes = await self._open(self.redis, (self.keys.epoch, *self.keys.lanes), (GROUP, token))
         return epoch.decode()
@@ -198,8 +199,9 @@ class Dispatch:
 
     async def beat(self, consumer: str, lease_ms: int, *, enter: bool = False, facts: bytes = b"") -> Beat:
         """Give a sign of life, say what is new (`facts`: see core.workers), and learn what others say."""
-        keys = (self.keys.epoch, self.keys.workers, self.keys.told, self.keys.facts)
-        answer = await self.call(self._beat, keys, (consumer, lease_ms, "1" if enter else "0", facts))
+        keys = (self.keys.epoch, self.keys.workers, self.keys.told, self.keys.facts, *self.keys.lanes)
+        args = (consumer, lease_ms, "1" if enter else "0", facts, GROUP, PARKED)
+        answer = await self.call(self._beat, keys, args)
         names = 2 + answer[1]
         cancelled = [it for it in answer[2:names] if not it.startswith(b"leave:")]
         silent = [name.decode() for name in answer[names:]]

@@ -46,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     namespace: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z")] = "penstock"
     data_dir: Path = Path(".penstock")
     fsync: Literal["always", "everysec", "no"] = "everysec"
+    replicas: Annotated[int, msgspec.Meta(ge=0, le=10)] = 0
 
     host: str = "127.0.0.1"
     api_port: Port = 3001

@@ -15,7 +15,7 @@ from typing import Any, Final, Self, TypedDict, TypeVar, Unpack, overload
 import msgspec
 from redis.asyncio import Redis
 
-from penstock.core.connection import connect
+from penstock.core.connection import answering, connect
 from penstock.core.contracts import Backoff, Priority, declaration
 from penstock.core.control import Cancelling
 from penstock.core.dispatch import Accepted, Submission
@@ -23,7 +23,7 @@ from penstock.core.endings import Endings
 from penstock.core.errors import FieldProblem, InvalidJob, JobFailed, NotFound, Refused
 from penstock.core.events import Cancelled, Completed, Event, Failed, decode
 from penstock.core.keys import Keys, PartitionKeys
-from penstock.core.lifecycle import TERMINAL, State, fold_all
+from penstock.core.lifecycle import TERMINAL, Job, State, fold_all
 from penstock.core.log import Log
 from penstock.core.positions import parse_job_id
 from penstock.core.sealing import open_seals, opened, opened_text
@@ -204,7 +204,9 @@ class Producer:
         outlet = self._outlets.get(queue)
         if outlet is None:
             keys = self.keys.partition(queue)
-            outlet = self._outlets[queue] = Outlet(self.redis, keys, once_s=self.settings.idempotency_ttl)
+            outlet = self._outlets[queue] = Outlet(
+                self.redis, keys, once_s=self.settings.idempotency_ttl, replicas=self.settings.replicas
+            )
         return outlet
 
     def _id(self, queue: str, accepted: Accepted) -> str:
@@ -227,14 +229,16 @@ class Handle:
 
     async def state(self) -> State:
         """The job's state now. Raises NotFound where the log does not hold it."""
-        job = await find(self._producer.redis, self._keys, self._position)
+        with answering():
+            job = await find(self._producer.redis, self._keys, self._position)
         if job is None:
             raise NotFound(f"no job {self.id}")
         return job.state
 
     async def events(self) -> list[Event]:
         """All its events so far."""
-        return await tell(self._producer.redis, self._keys, self._position)
+        with answering():
+            return await tell(self._producer.redis, self._keys, self._position)
 
     @overload
     async def result(self, *, timeout: float | None = None) -> Any: ...
@@ -246,16 +250,9 @@ class Handle:
         Raises JobFailed, NotFound, Unsealable (keys are missing here), or TimeoutError after `timeout`
         seconds.
         """
-        async with (
-            asyncio.timeout(timeout),
-            self._producer.endings(self._keys).watch(self._position) as ended,
-        ):
-            events = await self.events()
-            job = fold_all(events)
-            if job is None:
-                raise NotFound(f"no job {self.id}")
-            over = [event for event in events if event.tag in TERMINAL]
-            body = decode(over[-1] if job.state in TERMINAL else await ended)
+        async with asyncio.timeout(timeout):
+            job, end = await self._end()
+        body = decode(end)
         match body:
             case Completed():
                 result = opened(body.result, job.type, "result", self._producer.seals)
@@ -266,6 +263,17 @@ class Handle:
             case Cancelled():
                 raise JobFailed(self.id, "cancelled", "Cancelled", body.reason)
         raise NotFound(f"the end of {self.id} cannot be read")
+
+    async def _end(self) -> tuple[Job, Event]:
+        """The job as it is, and its terminal event, waited for."""
+        with answering():
+            async with self._producer.endings(self._keys).watch(self._position) as ended:
+                events = await tell(self._producer.redis, self._keys, self._position)
+                job = fold_all(events)
+                if job is None:
+                    raise NotFound(f"no job {self.id}")
+                over = [event for event in events if event.tag in TERMINAL]
+                return job, over[-1] if job.state in TERMINAL else await ended
 
     async def cancel(self, *, reason: str = "", by: str = "") -> Cancelling:
         """End it before its time; answers whether it was "waiting" (or delayed) or "running". The

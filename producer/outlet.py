@@ -1,9 +1,8 @@
 """The way out to one partition: whoever submits at the same time shares one script call.
 
-Callers put their jobs into the buffer and queue up at the lock. The first one through sends what
-all of them put in; the others find their answer waiting. So a lone caller pays one round trip and
-nothing else, a crowd pays one round trip per thousand jobs, and one call at a time is under way,
-which is what lets the script recognise a batch that was sent again.
+Callers put their jobs into the buffer, and a task that lives as long as there are any sends what is
+in it. So a lone caller pays one round trip, a crowd pays one round trip per thousand jobs, and one
+call at a time is under way, which is what lets the script recognise a batch that was sent again.
 """
 
 import asyncio
@@ -51,7 +50,7 @@ class Outlet:
         self._batch = 0
         self._buffer: deque[_Ask] = deque()
         self._buffered = 0
-        self._turn: Final = asyncio.Lock()
+        self._sender: asyncio.Task[None] | None = None
 
     async def submit(self, jobs: Sequence[Submission]) -> list[Accepted]:
         """Accept jobs. Raises Unavailable when the server stays away, or too many wait already."""
@@ -66,14 +65,14 @@ class Outlet:
         ask = _Ask(jobs, asyncio.get_running_loop().create_future(), sum(len(job.body) for job in jobs))
         self._buffer.append(ask)
         self._buffered += len(jobs)
-        try:
-            async with self._turn:
-                while not ask.answer.done():
-                    await self._send(self._take())
-        except asyncio.CancelledError:
-            ask.answer.cancel()
-            raise
-        return ask.answer.result()
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send_all())
+        return await ask.answer
+
+    async def _send_all(self) -> None:
+        """A task of its own: whoever gives up waiting takes nobody along."""
+        while self._buffer:
+            await self._send(self._take())
 
     def _take(self) -> list[_Ask]:
         """The next batch, within the bounds; never empty while somebody waits. What its caller

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- open: make a partition ready for work, or find that it is.
 --
 -- KEYS    1 epoch   2..5 lanes high, normal, low, later

@@ -79,9 +79,6 @@ async def test_workers_go_on_after_a_long_absence(
         await site.consistent()
 
 
-@pytest.mark.xfail(
-    strict=False, reason="a blocking read goes on under a dropped name; what it is given is lost for ever"
-)
 async def test_a_server_that_comes_back_empty_is_worked_on(
     penstock: Callable[..., Command], make_server: Callable[..., RealServer], namespace: str
 ) -> None:

@@ -24,10 +24,6 @@ pytestmark = pytest.mark.crash
 LEASE_S = 1.0
 Penstock = Callable[..., Command]
 
-DEAD_NAMES = pytest.mark.xfail(
-    strict=False, reason="a blocking read goes on under a dropped name; what it is given is lost for ever"
-)
-
 
 @pytest.fixture
 async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
@@ -89,7 +85,6 @@ async def test_jobs_of_a_worker_that_was_alone_run_when_another_comes(
     await site.consistent(positions(handles))
 
 
-@pytest.mark.xfail(strict=False, reason="jobs reclaimed together are taken together, and given up together")
 async def test_a_job_that_kills_its_worker_is_given_up_and_others_complete(
     penstock: Penstock, site: Site, server: RealServer, namespace: str
 ) -> None:
@@ -146,7 +141,6 @@ async def test_a_frozen_worker_goes_on_under_a_new_name(
     await site.consistent(positions([*handles, *more]))
 
 
-@DEAD_NAMES
 async def test_a_worker_frozen_while_idle_takes_nothing_with_it(
     penstock: Penstock, site: Site, server: RealServer, namespace: str
 ) -> None:
@@ -194,7 +188,6 @@ async def _cut(server: RealServer, site: Site) -> None:
                 knife.execute_command("CLIENT", "KILL", "ID", client["id"])
 
 
-@pytest.mark.xfail(reason="a process goes on when its worker was killed")
 async def test_processes_of_a_killed_worker_end_with_it(
     penstock: Penstock, site: Site, server: RealServer, namespace: str, tmp_path: Path
 ) -> None:
@@ -240,7 +233,6 @@ async def test_flushall_under_a_running_worker(
         await site.consistent(positions([*handles, *more]))
 
 
-@DEAD_NAMES
 async def test_a_worker_that_was_reclaimed_while_it_worked_does_no_harm(site: Site, tmp_path: Path) -> None:
     """In one process, so that both see the same job at the same time: it runs twice and ends once."""
     async with producing(site) as producer, working(site.settings):

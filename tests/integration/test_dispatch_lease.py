@@ -160,7 +160,6 @@ async def test_entries_that_a_hand_deleted_do_not_hide_others_from_the_reclaim(s
     assert {row[1] for row in await site.pending()} == set(jobs[3:])
 
 
-@pytest.mark.xfail(reason="beat names only those who once entered")
 async def test_what_a_dead_name_was_given_later_is_found(site: Site) -> None:
     """A blocking read that was under way when its consumer was dropped may still be served: the
     server makes the consumer again, under a name that nobody watches any more."""

@@ -180,7 +180,6 @@ async def test_more_than_a_batch_goes_in_pieces(site: Site, producer: Producer) 
     ]
 
 
-@pytest.mark.xfail(reason="the connection pool refuses the 65th command at a time, where it could wait")
 async def test_hundreds_may_await_their_results_at_once(site: Site, producer: Producer) -> None:
     async with working(msgspec.structs.replace(site.settings, concurrency=50)):
         handles = await producer.submit_many([Nap(0.01)] * 300)
@@ -188,7 +187,6 @@ async def test_hundreds_may_await_their_results_at_once(site: Site, producer: Pr
     assert results == ["rested"] * 300
 
 
-@pytest.mark.xfail(reason="the task of one caller sends for all, and its cancellation refuses them all")
 async def test_one_who_gives_up_takes_nobody_along(make_server: Callable[..., RealServer]) -> None:
     """Of a crowd that shares a script call, the one whose task makes it is cancelled."""
     server = make_server("redis")
@@ -241,7 +239,6 @@ async def test_a_server_that_stays_away_is_said_within_the_patience(
         await producer.submit(Echo(2))
 
 
-@pytest.mark.xfail(reason="a handle lets the errors of redis-py through")
 async def test_reading_while_the_server_is_away_is_unavailable_too(
     make_server: Callable[..., RealServer], namespace: str
 ) -> None:
@@ -278,7 +275,6 @@ async def test_memory_that_is_short_refuses_submissions_and_lets_work_finish(
         await site.consistent()
 
 
-@pytest.mark.xfail(reason="SADD, by which a worker enters its queue, is refused")
 async def test_a_worker_may_start_when_memory_is_short(own_server: RealServer, namespace: str) -> None:
     """So that a crash then is no dead end: only workers make room."""
     async with site_on(own_server, namespace) as site, producing(site) as producer:

@@ -71,7 +71,6 @@ async def test_attempts_never_exceed_the_slots(site: Site, meter: jobs_for_tests
     await site.consistent()
 
 
-@pytest.mark.xfail(reason="each partition asks for all free slots while the other one's call is under way")
 async def test_attempts_of_several_queues_never_exceed_the_slots(
     site: Site, meter: jobs_for_tests.Meter
 ) -> None:

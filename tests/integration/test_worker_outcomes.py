@@ -141,7 +141,6 @@ class TestOutcomes:
 
         await eventually(gone, 5, "its process is gone")
 
-    @pytest.mark.xfail(strict=False, reason="the answer overtakes the last reports, which come another way")
     async def test_a_process_answers_and_reports(
         self, site: Site, producer: Producer, tmp_path: Path
     ) -> None:
@@ -209,7 +208,6 @@ class TestOutcomes:
         assert await (await producer.submit(Echo(1))).result(timeout=WAIT) == 1
 
 
-@pytest.mark.xfail(reason="execute takes any CancelledError for the worker's own, and gives the job back")
 async def test_a_handler_that_is_cancelled_from_inside_is_a_failed_attempt(site: Site) -> None:
     """A coroutine that awaits a task somebody else cancelled raises CancelledError. Given back with no
     attempt spent, it would run again at once, for ever."""

@@ -17,6 +17,7 @@ FIELDS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "namespace": ("my-app_2", "my-app_2", ("", "My", "a b", "a:b", "{a}", "a" * 33, "-a", "a*", "a\n")),
     "data_dir": ("/var/lib/penstock", Path("/var/lib/penstock"), ()),
     "fsync": ("always", "always", ("sometimes", "", "ALWAYS")),
+    "replicas": ("2", 2, ("-1", "11", "x")),
     "host": ("0.0.0.0", "0.0.0.0", ()),  # noqa: S104
     "api_port": ("8080", 8080, ("0", "65536", "-1", "http", "", "80.5")),
     "server": ("granian", "granian", ("gunicorn", "")),
