@@ -5,8 +5,9 @@ Read in this order:
     intake     from a request to a `submitted` event: check everything, encode once
     outlet     one script call for all who submit at the same time
     client     the Python client and its handles
+    commands   cancel, retry, promote, reschedule jobs; pause, limit, drain queues
     sync       the same without an event loop
-    auth, ratelimit, routes    the same over HTTP
+    auth, ratelimit, routes, control_routes    the same over HTTP
 """
 
 from penstock.producer.client import Handle, Producer
