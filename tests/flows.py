@@ -5,13 +5,12 @@ import random
 from collections import Counter
 from typing import Any, Final
 
-import msgspec
 from redis.asyncio import Redis
 
 from histories import completed
 from jobs_for_tests import Echo, Elsewhere
 from penstock.core.dispatch import Dispatch, Finished
-from penstock.core.events import Event, Failed, Submitted, decode, encode
+from penstock.core.events import Completed, Event, Failed, Submitted, decode, encode
 from penstock.core.keys import Keys
 from penstock.core.lifecycle import TERMINAL, fold_all
 from penstock.core.log import Log
@@ -137,7 +136,7 @@ class Record:
         assert isinstance(body, Submitted)
         assert body.origin == self.course.id
         results = {
-            other: msgspec.json.encode(f"result of {self.jobs[other][0].position}")
+            other: self._result(other)
             for other in step.after
             if self.course.steps[other].state == "completed"
         }
@@ -151,6 +150,12 @@ class Record:
             assert body.needs.types == {other: self.course.steps[other].type for other in results}
         if unmet:
             assert step.on_failure == "run"
+
+    def _result(self, name: str) -> bytes:
+        """What its job returned, by the log of its queue."""
+        [end] = [decode(event) for event in self.jobs[name] if event.tag == "completed"]
+        assert isinstance(end, Completed)
+        return bytes(end.result)
 
 
 async def read_record(redis: Redis, keys: Keys, position: str) -> Record:

@@ -60,12 +60,16 @@ class Board:
                     return changed & self.flows.keys()
 
     async def news(self) -> None:
-        """Return when the ledger has gone on, or after a while; all callers share one blocking read."""
+        """Return when the ledger has gone on, after a while, or when the board is closed; all callers
+        share one blocking read."""
         if self._listening is None or self._listening.done():
             self._listening = asyncio.create_task(follow(self._redis, self._keys, self.position, 1))
             # Its error is seen, even where all who waited are gone.
             self._listening.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(self._listening)
+        listening = self._listening
+        await asyncio.wait([listening])  # whoever gives up waiting does not end it for the others
+        if not listening.cancelled():
+            listening.result()
 
     async def close(self) -> None:
         """Stop listening."""

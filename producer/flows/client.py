@@ -84,6 +84,7 @@ class Flows:
     def __init__(self, producer: Producer) -> None:
         self._settings: Final = producer.settings
         self._seals: Final = producer.seals
+        self._closing = False
         keys = producer.keys.ledger(LEDGER)
         self._appender: Final = Appender(
             producer.redis, keys, life_ms=round(producer.settings.idempotency_ttl * 1000)
@@ -98,7 +99,8 @@ class Flows:
         await self.close()
 
     async def close(self) -> None:
-        """Stop waiting. The producer stays open."""
+        """Stop waiting: who waits is answered with what there is. The producer stays open."""
+        self._closing = True
         await self._board.close()
 
     async def submit(
@@ -181,7 +183,7 @@ class Flows:
         """Whether it has ended; if not, this returns when the ledger has gone on. A lost connection is
         waited out."""
         try:
-            if not (await self._course(flow_id)).left:
+            if not (await self._course(flow_id)).left or self._closing:
                 return True
             await self._board.news()
         except (RedisError, OSError) as error:
