@@ -6,7 +6,7 @@
 -- ARGV    see entries.lua; then 3 batch number   4 life of a sender's memory, ms
 --         5 life of an idempotency key, ms; then 5 for each job: lane (1..3), when ('' now,
 --         '+ms' after now, 'ms' Unix time), 1 if it has an idempotency key else 0, extra ('' or
---         JSON: group; ttl in ms; unique, life in ms, replace), body of its `submitted` event
+--         JSON: group; ttl in ms; unique, life in ms (none is 0), replace), body of its `submitted` event
 -- Answer  for each job its position; with '=' in front where an idempotency key or a unique key
 --         was known and the position is the first job's
 -- Promise event and lane entry have one id and are written together. The batch number makes the
@@ -24,7 +24,9 @@ if last[1] == batch then
 end
 if last[1] and tonumber(last[1]) > tonumber(batch) then return redis.error_reply('OLDBATCH answered long ago') end
 
-local bound = tonumber(call('HGET', CONTROL, 'backlog') or 0)
+local control = call('HMGET', CONTROL, 'backlog', 'paused', 'rate', 'concurrency')
+local bound = tonumber(control[1] or 0)
+local held_back = control[2] or control[3] or control[4]
 if bound > 0 then
   local backlog = call('XLEN', KEYS[3]) + call('XLEN', KEYS[4]) + call('XLEN', KEYS[5]) + call('XLEN', KEYS[6])
   if backlog + (#ARGV - 5) / 5 > bound then
@@ -56,19 +58,22 @@ for job = 6, #ARGV, 5 do
     key, once = KEYS[once], once + 1
     first = call('GET', key)
   end
-  if not first and extra and extra.unique then first = holder(extra) end
+  if not first and extra and extra.unique then
+    first = holder(extra)
+    if first and key then call('SET', key, first, 'PX', ARGV[5]) end
+  end
   if first then
     answer[#answer + 1] = '=' .. first
   else
     local id = append('submitted', '', ARGV[job + 4])
     local lane = tonumber(ARGV[job])
     -- A lone job for an empty lane brings its body along: an idle worker begins at once.
-    local along = #ARGV == 10 and call('XLEN', lane_of(lane)) == 0 and ARGV[job + 4] or nil
+    local along = #ARGV == 10 and not held_back and call('XLEN', lane_of(lane)) == 0 and ARGV[job + 4] or nil
     local number = place(lane, id, '', '', ARGV[job + 1], extra, along)
     if key then call('SET', key, id, 'PX', ARGV[5]) end
     if extra and extra.unique then
       local member = number .. ':' .. id
-      call('HSET', UNIQUE, extra.unique, string.format('%s %s %d', member, id, NOW + extra.life))
+      call('HSET', UNIQUE, extra.unique, string.format('%s %s %d', member, id, NOW + (extra.life or 0)))
       call('HSET', UNIQUE_OF, member, extra.unique)
       any_unique = true
     end
