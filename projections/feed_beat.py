@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
+from penstock.core.connection import command
 from penstock.core.events import Event
 from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import read_row
@@ -48,6 +49,18 @@ class Beat(msgspec.Struct):
     events: dict[str, list[Event]]
 
 
+async def settle_in(redis: Redis, pulses: Iterable[Pulse]) -> None:
+    """Let fresh pulses owe what the views had not seen when they began to listen."""
+    for pulse in [pulse for pulse in pulses if pulse.fresh]:
+        began = pulse.told
+        checkpoint = await command(redis, "GET", pulse.keys.checkpoint)
+        seen = checkpoint.decode() if checkpoint else START
+        if order(seen) < order(began.position):
+            at = await look(redis, pulse.keys, seen, began.position, MAX_CHANGED)
+            pulse.owe(at.entries if at is not None else [], Place(began.mark, seen))
+        pulse.fresh = False
+
+
 async def gather(redis: Redis, pulses: Sequence[Pulse], watched: Mapping[str, Container[str]]) -> list[Beat]:
     """What is new, in two round trips; it counts as told."""
     pipeline = redis.pipeline(transaction=False)
@@ -58,8 +71,6 @@ async def gather(redis: Redis, pulses: Sequence[Pulse], watched: Mapping[str, Co
     found: list[tuple[Pulse, Stats, Ready, list[str]]] = []
     for pulse, checkpoint, stats in zip(pulses, replies[::2], replies[1::2], strict=True):
         seen = checkpoint.decode() if checkpoint else START
-        if pulse.fresh:
-            await _begin(redis, pulse, seen)
         ready = pulse.ready(seen)
         jobs = _to_read(ready.jobs, watched.get(pulse.keys.name, ()))
         if jobs:
@@ -111,17 +122,6 @@ def changes(wanted: Wanted, beats: Iterable[Beat], *, always: bool = False) -> C
 
 def _followed(wanted: Wanted, row: JobSummary) -> bool:
     return row.id == wanted.job if wanted.job else not wanted.type or row.type == wanted.type
-
-
-async def _begin(redis: Redis, pulse: Pulse, checkpoint: str) -> None:
-    """What the views had not seen when this pulse began to listen changes before its eyes."""
-    began = pulse.told
-    pulse.fresh = False
-    if order(checkpoint) < order(began.position):
-        at = await look(redis, pulse.keys, checkpoint, began.position, MAX_CHANGED)
-        if at is not None and at.entries:
-            pulse.told = Place(began.mark, checkpoint)
-            pulse.owe(at.entries)
 
 
 def _to_read(jobs: Sequence[str], watched: Container[str]) -> list[str]:

@@ -19,7 +19,7 @@ from penstock.core.events import Event, read_entry
 from penstock.core.keys import PartitionKeys
 from penstock.core.log import Entry
 from penstock.core.positions import order, parse_job_id
-from penstock.projections.feed_beat import MAX_LOOKED_AT, Beat, changes, figures, gather, rows_of
+from penstock.projections.feed_beat import MAX_LOOKED_AT, Beat, changes, figures, gather, rows_of, settle_in
 from penstock.projections.feed_cursor import Place, Places, resumed, scoped, write_cursor
 from penstock.projections.feed_events import Wanted
 from penstock.projections.feed_hub import Hub
@@ -40,6 +40,7 @@ class Condensed:
         self._following: Final[dict[Wanted, set[Outlet]]] = {}
         self._watched: Final[dict[str, set[str]]] = {}
         self._news: Final = asyncio.Event()
+        self._settling: Final = asyncio.Lock()
         self._beating: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -71,9 +72,8 @@ class Condensed:
             self._join(wanted, outlet)
             try:
                 # What is told from now on waits in the outlet; what was told before is read.
-                told = self._places(wanted)
                 yield opening()
-                yield await self._first(wanted, last, told)
+                yield await self._first(wanted, last)
                 async for chunk in outlet.chunks():
                     yield chunk
             finally:
@@ -111,6 +111,7 @@ class Condensed:
                 ticked = time.monotonic()
                 continue
             with suppress(RedisError, OSError):  # it stays to be told; the hub says that the server is away
+                await self._settle_in()
                 self._tell(await gather(self._hub.redis, pulses, self._watched))
             while ticked + 1 / TICKS_A_SECOND <= time.monotonic():
                 ticked += 1 / TICKS_A_SECOND
@@ -129,8 +130,15 @@ class Condensed:
         for outlet in self._following[wanted]:
             outlet.push(reset(reason, self._cursor(wanted)))
 
-    async def _first(self, wanted: Wanted, last: str, told: Places) -> bytes:
+    async def _settle_in(self) -> None:
+        async with self._settling:
+            await settle_in(self._hub.redis, [*self._pulses.values()])
+
+    async def _first(self, wanted: Wanted, last: str) -> bytes:
         """What a client is told when it comes: the figures, and what changed since its cursor."""
+        with suppress(*LOST):  # said below
+            await self._settle_in()
+        told = self._places(wanted)
         cursor = write_cursor(told.values(), whole=not wanted.scope)
         places = resumed(last, told, whole=not wanted.scope) if last else told
         if places is None:

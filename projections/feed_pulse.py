@@ -87,8 +87,9 @@ class Pulse:
         self.read = place
         return full
 
-    def owe(self, page: Sequence[Entry]) -> None:
+    def owe(self, page: Sequence[Entry], told: Place) -> None:
         """These changed before this pulse began, and the views have not seen them yet."""
+        self.told = told
         later = dict(self._changed)
         self._changed.clear()
         for position, fields in page:
@@ -111,7 +112,7 @@ class Pulse:
     @property
     def alive(self) -> bool:
         """Whether there may be something to tell."""
-        return self.fresh or bool(self._changed) or any(map(any, self._slots)) or self._moving
+        return bool(self._changed) or any(map(any, self._slots)) or self._moving
 
     @property
     def _moving(self) -> bool:
