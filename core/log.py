@@ -23,6 +23,7 @@ class Log:
     """The log of one partition, read only."""
 
     _history: Final = Script("history")
+    _pick: Final = Script("pick")
 
     def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
         self.redis: Final = redis
@@ -42,11 +43,12 @@ class Log:
 
     async def read(self, positions: Sequence[str]) -> list[Event]:
         """The events at these positions, in one round trip; what was trimmed is left out."""
-        pipeline = self.redis.pipeline(transaction=False)
-        for position in positions:
-            pipeline.execute_command("XRANGE", self.keys.log, position, position)
-        replies = await pipeline.execute()
-        return [read_entry(*reply[0]) for reply in replies if reply]
+        return [read_entry(position, fields) for position, fields in await self.pick(positions)]
+
+    async def pick(self, positions: Sequence[str]) -> list[Entry]:
+        """The same, as Redis gives them."""
+        found: list[Entry] = await self._pick(self.redis, (self.keys.log,), positions) if positions else []
+        return found
 
     async def history(self, job: str, after: str) -> list[Event]:
         """The events of the job at `job` that come after a position, up to the log's end.

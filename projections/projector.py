@@ -12,13 +12,15 @@ log is folded in pages and not event by event; who reads a job meanwhile folds t
 or that the server went back in time: the partition forgets all it knows and begins again from the
 checkpoint. A lost connection is the same case, tried again for ever. Any other error stops the
 partition where it is, says so, and is tried again every RESTART_S: nothing is skipped.
+
+Beside each fold runs a trimmer, which lets go of what is kept no longer (retention.py).
 """
 
 import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -30,6 +32,7 @@ from penstock.core.errors import Unavailable
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.log import PAGE, Entry, Log, follow
 from penstock.core.settings import Settings
+from penstock.projections.retention import Trimmer
 from penstock.projections.store import ViewStore
 from penstock.projections.views import Changes, Views, read
 
@@ -140,8 +143,8 @@ class PartitionProjector:
 
 
 async def run_projector(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
-    """Fold all partitions of all queues until `stop` is set, or without one until a signal asks for it;
-    a second signal ends the process at once, and the checkpoints lose nothing.
+    """Fold and trim all partitions of all queues until `stop` is set, or without one until a signal asks
+    for it; a second signal ends the process at once, and the checkpoints lose nothing.
 
     Raises Misconfigured for a server that could lose work.
     """
@@ -171,7 +174,12 @@ def _start(
 ) -> tuple[Redis, asyncio.Task[None]]:
     _log.info("folding %s", partition.name)
     redis = connect(settings, max_connections=8)
-    return redis, asyncio.create_task(PartitionProjector(redis, partition).run(stop))
+    projector, trimmer = PartitionProjector(redis, partition), Trimmer(redis, partition, settings)
+    return redis, asyncio.create_task(_both(projector.run(stop), trimmer.run(stop)))
+
+
+async def _both(*runs: Coroutine[Any, Any, None]) -> None:
+    await asyncio.gather(*runs)
 
 
 def _on_signals() -> asyncio.Event:

@@ -50,7 +50,7 @@ MINUTE_MS: Final = 60_000
 MINUTES_KEPT: Final = 48 * 60
 
 _encode: Final = msgspec.json.Encoder().encode
-_encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
+write_stats: Final = msgspec.json.Encoder(order="deterministic").encode
 
 T = TypeVar("T", int, str)
 
@@ -218,7 +218,7 @@ class Views:
                 self.position,
                 written,
                 forgotten,
-                _encode_sorted(self.stats),
+                write_stats(self.stats),
                 closed,
                 pruned,
                 moves,

@@ -37,7 +37,17 @@ REDIS = (
     *(f"consumers/{name}.py" for name in ["partition", "testing", "worker"]),
     *(
         f"projections/{name}.py"
-        for name in ["figures", "projector", "queries", "rebuild", "store", "feed_*", "webhooks"]
+        for name in [
+            "figures",
+            "projector",
+            "queries",
+            "rebuild",
+            "retention",
+            "store",
+            "trimming",
+            "feed_*",
+            "webhook*",
+        ]
     ),
     *(f"ui/{name}.py" for name in ["api", "embedded", "problems"]),
 )

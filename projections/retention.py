@@ -1,0 +1,168 @@
+"""Retention: jobs that ended long enough ago leave the log and the views.
+
+    look    the indexes tell which jobs have ended, their rows when, and where their events are
+    count   these events are folded once more, into the base: totals and minutes stay what they were
+    trim    trim.lua takes the events out, updates the base and appends `trimmed`, in one step
+    fold    the projector lets the jobs go when it comes to that event
+
+A job goes with all its events or stays with all of them, so what is left of the log tells the rows of
+the jobs that are left; with the base to begin from, a rebuild gives the bytes that a projector has
+now. Nothing here writes a view. Any number of trimmers may run beside any number of projectors: the
+script checks what each began from. Only what the checkpoint and every reader of the log have seen may
+go, and nothing that a lane still names (trim.lua).
+
+Of the events that belong to no job the newest `trimmed` stays; the others go when they are older than
+any job is kept. Idempotency keys stay for the time they were promised: that a job is forgotten must
+not let a late copy of its submission run.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from penstock.core.connection import command, passing
+from penstock.core.events import QueueRetained
+from penstock.core.keys import PartitionKeys
+from penstock.core.lifecycle import TERMINAL, Job, read_row
+from penstock.core.positions import START, milliseconds, order, packed, unpacked
+from penstock.core.settings import Settings
+from penstock.projections.trimming import Batch, Trimming, last_event
+from penstock.projections.views import Stats, read_stats
+
+# A batch is one call of the script, a few ms of the server's time.
+BATCH_JOBS: Final = 1_000
+BATCH_EVENTS: Final = 4_000
+_FOLDED_S: Final = 0.01  # how often to look whether the views have seen the last batch
+_LONGEST_PAUSE_S: Final = 60.0
+_SHORTEST_PAUSE_S: Final = 0.2
+_RETRY_S: Final = 5.0
+
+_log: Final = logging.getLogger("penstock.retention")
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """How long a queue keeps ended jobs, in ms by outcome."""
+
+    completed: int
+    failed: int
+    cancelled: int
+
+    @property
+    def shortest(self) -> int:
+        """The time of the outcome that is kept for the shortest time."""
+        return min(self.completed, self.failed, self.cancelled)
+
+    @property
+    def longest(self) -> int:
+        """That of the one kept for the longest."""
+        return max(self.completed, self.failed, self.cancelled)
+
+
+def kept(settings: Settings, told: QueueRetained) -> Kept:
+    """What was told of the queue, and the settings where nothing was."""
+    return Kept(
+        round(1000 * (told.completed or settings.retention_completed)),
+        round(1000 * (told.failed or settings.retention_failed)),
+        round(1000 * (told.cancelled or settings.retention_cancelled)),
+    )
+
+
+class Trimmer:
+    """Keeps one partition trimmed."""
+
+    def __init__(self, redis: Redis, keys: PartitionKeys, settings: Settings) -> None:
+        self.keys: Final = keys
+        self._redis: Final = redis
+        self._settings: Final = settings
+        self._trimming: Final = Trimming(redis, keys)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Trim now and then until `stop`, whatever happens; a batch begun is finished."""
+        while not stop.is_set():
+            pause = _RETRY_S
+            try:
+                await self.sweep(stop)
+                rule = kept(self._settings, (await self._stats()).retention)
+                pause = min(max(rule.shortest / 10_000, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
+            except Exception as error:  # the fold goes on, and the next try may do better
+                if not (isinstance(error, RedisError | OSError) and passing(error)):
+                    _log.error("%s: could not trim", self.keys.name, exc_info=error)
+            await _either(stop, pause)
+
+    async def sweep(self, stop: asyncio.Event) -> None:
+        """Let go whose time is over, batch by batch, each as soon as the views have seen the one
+        before. Ends early on `stop`, or where something must be seen or done by others first."""
+        async for batch in self._due():
+            trimmed = await self._trimming.let_go(batch)
+            if not trimmed:
+                return
+            while order(await self._checkpoint()) < order(trimmed):
+                if stop.is_set():
+                    return
+                await _either(stop, _FOLDED_S)
+
+    async def _checkpoint(self) -> str:
+        raw: bytes | None = await command(self._redis, "GET", self.keys.checkpoint)
+        return raw.decode() if raw else START
+
+    async def _stats(self) -> Stats:
+        raw = await command(self._redis, "GET", self.keys.stats)
+        return read_stats(raw) if raw else Stats()
+
+    async def _due(self) -> AsyncIterator[Batch]:
+        """What may go by its age."""
+        seconds, micros = await self._redis.time()
+        now = seconds * 1000 + micros // 1000
+        stats = await self._stats()
+        rule = kept(self._settings, stats.retention)
+        batch, size = Batch({}, await self._loose(now - rule.longest)), 0
+        for type in stats.types:
+            for state in sorted(TERMINAL):
+                async for job, row in self._ended(state, type, now - getattr(rule, state)):
+                    batch.jobs[job] = row
+                    size += 2 + row.history.count(" ")
+                    if size >= BATCH_EVENTS or len(batch.jobs) >= BATCH_JOBS:
+                        yield batch
+                        batch, size = Batch({}, []), 0
+        if batch:
+            yield batch
+
+    async def _ended(self, state: str, type: str, before: int) -> AsyncIterator[tuple[str, Job]]:
+        """The jobs of a type that ended so before a time in ms, in the order of their submission."""
+        after, last = b"-", _before(before)
+        index = self.keys.index(state, type)
+        while True:
+            places = await command(self._redis, "ZRANGEBYLEX", index, after, last, "LIMIT", 0, BATCH_JOBS)
+            if not places:
+                return
+            rows = await command(self._redis, "HMGET", self.keys.jobs, *places)
+            for place, raw in zip(places, rows, strict=True):
+                job, row = unpacked(place), read_row(raw) if raw else None
+                if row is not None and row.state == state and milliseconds(last_event(job, row)) < before:
+                    yield job, row
+            after = b"(" + places[-1]
+
+    async def _loose(self, before: int) -> list[str]:
+        """The oldest events of no job, if they are older than a time in ms; not the newest `trimmed`."""
+        found = await command(
+            *(self._redis, "ZRANGEBYLEX", self.keys.loose, "-", _before(before), "LIMIT", 0, BATCH_JOBS)
+        )
+        newest = await command(self._redis, "HGET", self.keys.base, "trimmed")
+        return [it for it in map(unpacked, found) if it.encode() != newest]
+
+
+def _before(ms: int) -> bytes:
+    """The end of a range of an index: what came before a time."""
+    return b"(" + packed(f"{max(ms, 0)}-0")
+
+
+async def _either(stop: asyncio.Event, seconds: float) -> None:
+    """Wait for `stop`, but no longer than `seconds`."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
