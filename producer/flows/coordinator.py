@@ -71,6 +71,7 @@ class Coordinator:
     def __init__(self, redis: Redis, listening: Redis, settings: Settings) -> None:
         """`listening` is for blocking reads: one for each partition in which a flow's job is alive."""
         self._redis: Final = redis
+        self._replicas: Final = settings.replicas
         self._keys: Final = Keys(settings.namespace)
         self._ledger: Final = self._keys.ledger(LEDGER)
         self._log: Final = Log(redis, self._ledger)
@@ -168,7 +169,10 @@ class Coordinator:
         self, queue: str, rows: Sequence[tuple[Course, str, Submission]], notes: Facts
     ) -> None:
         keys = self._keys.partition(queue)
-        outlet = self._outlets.setdefault(queue, Outlet(self._redis, keys, once_s=ONCE_S))
+        outlet = self._outlets.get(queue)
+        if outlet is None:
+            outlet = Outlet(self._redis, keys, once_s=ONCE_S, replicas=self._replicas)
+            self._outlets[queue] = outlet
         try:
             accepted = await outlet.submit([submission for _, _, submission in rows])
         except (Unavailable, RedisError) as error:

@@ -28,6 +28,17 @@ def settings(server: RealServer, namespace: str) -> Settings:
     return Settings(redis_url=Secret(server.url), namespace=namespace)
 
 
+@pytest.fixture(autouse=True)
+async def the_dead_say_nothing() -> None:
+    """A task that died with its process tells nobody."""
+
+    def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), Killed):
+            loop.default_exception_handler(context)
+
+    asyncio.get_running_loop().set_exception_handler(tell)
+
+
 @asynccontextmanager
 async def coordinator(
     settings: Settings, listening: Redis, chance: random.Random | None = None, longest: int = 0

@@ -1,6 +1,7 @@
 """Flows as users meet them: real workers, a real coordinator, a real server."""
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from penstock.core.errors import InvalidJob, JobFailed, NotFound
 from penstock.core.events import QueueLimited, as_builtins
 from penstock.core.keys import Keys
 from penstock.core.log import Log
+from penstock.core.settings import Secret
 from penstock.producer.client import Producer
 from penstock.producer.flows import Flow, FlowDetail, FlowHandle, Flows, batch, chain
 from penstock.producer.flows.board import Board
@@ -249,6 +251,24 @@ async def test_flows_are_listed_newest_first_by_page_and_state(site: Site, flows
     assert ([flow.id for flow in rest.flows], rest.next) == (newest[2:], None)
     assert [flow.id for flow in (await flows.list(state="active")).flows] == [fresh.id]
     assert len((await flows.list(state="completed")).flows) == 3
+
+
+async def test_what_is_sealed_stays_sealed_on_its_way(server: RealServer, namespace: str) -> None:
+    keys = Secret(base64.b64encode(bytes(range(32))).decode())
+    async with (
+        site_on(server, namespace, queues=QUEUES, payload_keys=keys) as site,
+        at_work(site),
+        Producer(site.settings) as producer,
+        Flows(producer) as flows,
+    ):
+        handle = await flows.submit(batch([Echo("secret"), Hopeless()], then=Gather()))
+        assert (await flows.wait(handle.id, 10)).state == "failed"
+        told = await flows.results(handle.id)
+        ledger = await site.redis.xrange(Keys(namespace).ledger(LEDGER).log)
+        log = await site.redis.xrange(site.keys.log)
+    assert told == {"gather": {"needs": {"echo": "secret"}, "unmet": {"hopeless": "failed: Permanent"}}}
+    assert b"secret" not in msgspec.json.encode([str(entry) for entry in ledger + log])
+    assert b"sealed:" in msgspec.json.encode([str(entry) for entry in ledger])
 
 
 async def test_what_ended_long_ago_is_forgotten_and_cut(site: Site, flows: Flows) -> None:
