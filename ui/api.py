@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 
 from penstock.core.artifacts import open_artifacts
 from penstock.core.connection import check_server, connect
+from penstock.core.endpoints import Endpoints
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.settings import Settings
 from penstock.producer.artifact_routes import artifact_routes
@@ -33,6 +34,7 @@ from penstock.producer.flow_routes import flow_readers, flow_writers
 from penstock.producer.flows.client import Flows
 from penstock.producer.ratelimit import RateLimit
 from penstock.producer.routes import submission_routes
+from penstock.producer.webhook_routes import webhook_routes
 from penstock.projections.feed_routes import feed_routes
 from penstock.projections.feeds import Feeds
 from penstock.projections.queries import Queries
@@ -70,6 +72,7 @@ def create_app(settings: Settings) -> Litestar:
             *control_routes(producer, settings),
             *artifact_routes(open_artifacts(settings)),
             *flow_writers(flows, settings),
+            *webhook_routes(producer, Endpoints(redis, producer.keys, producer.seals), settings),
             *readers,
             *_health_routes(redis),
             *docs_routes(lambda: describe(readers, settings)),

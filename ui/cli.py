@@ -14,7 +14,7 @@ import typer
 
 from penstock.core.errors import PenstockError, Refused
 from penstock.core.settings import Settings, read_settings
-from penstock.ui import control_commands, flow_commands, processes
+from penstock.ui import control_commands, flow_commands, processes, webhook_commands
 
 app: Final = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,7 @@ app: Final = typer.Typer(
 
 app.add_typer(control_commands.app)
 app.add_typer(flow_commands.app, name="flow")
+app.add_typer(webhook_commands.app, name="webhook")
 
 JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
@@ -105,6 +106,12 @@ def projector() -> None:
 def flows() -> None:
     """Run a coordinator, which carries out flows; any number may run."""
     processes.run_flows(read_settings())
+
+
+@app.command()
+def webhooks() -> None:
+    """Run what sends events to the webhook endpoints; any number may run."""
+    processes.run_webhooks(read_settings())
 
 
 @app.command()

@@ -23,7 +23,7 @@ from penstock.producer.control_routes import CommandedJob, DrainedWorker, Govern
 from penstock.producer.intake import JobRequest
 from penstock.producer.refusals import MEDIA_TYPE, Problem
 from penstock.producer.routes import JSON, LINES, AcceptedJob, BatchAnswer
-from penstock.ui import openapi_flows
+from penstock.ui import openapi_flows, openapi_webhooks
 from penstock.ui.openapi_control import COMMANDS, PARAMETERS, Command
 
 Json = dict[str, Any]
@@ -53,7 +53,7 @@ _COMMANDED: Final = (
     WorkerList,
     DrainedWorker,
 )
-_PATH_WORDS: Final = {**PARAMETERS, **openapi_flows.PARAMETERS}
+_PATH_WORDS: Final = {**PARAMETERS, **openapi_flows.PARAMETERS, **openapi_webhooks.PARAMETERS}
 _ALWAYS: Final = (401, 403, 429, 500, 503)
 _RETRY: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
@@ -65,13 +65,14 @@ def describe(readers: Sequence[ControllerRouterHandler], settings: Settings) -> 
     paths, schemas = document["paths"], document.setdefault("components", {}).setdefault("schemas", {})
     for path, operations in _writers(known, settings).items():
         paths.setdefault(path, {}).update(operations)
-    for each in (*COMMANDS, *openapi_flows.COMMANDS):
+    for each in (*COMMANDS, *openapi_flows.COMMANDS, *openapi_webhooks.COMMANDS):
         paths.setdefault(each.path, {})[each.method] = _command(each)
     paths.update(_health())
     schemas.update(_schemas(known))
     document["openapi"] = "3.1.0"
     document["tags"] = [
-        {"name": name} for name in ("submission", "jobs", "queues", "workers", "flows", "artifacts", "health")
+        {"name": name}
+        for name in ("submission", "jobs", "queues", "workers", "flows", "webhooks", "artifacts", "health")
     ]
     document["components"]["responses"] = {str(status): _problem(status) for status in _WHY}
     document["components"]["securitySchemes"] = {
@@ -215,7 +216,16 @@ def _health() -> Json:
 def _schemas(known: list[Contract]) -> Json:
     """All that the writers speak of; payloads are set apart by a prefix, for their names are not ours."""
     _, ours = msgspec.json.schema_components(
-        [Problem, AcceptedJob, BatchAnswer, Artifact, JobRequest, *_COMMANDED, *openapi_flows.SHAPES],
+        [
+            Problem,
+            AcceptedJob,
+            BatchAnswer,
+            Artifact,
+            JobRequest,
+            *_COMMANDED,
+            *openapi_flows.SHAPES,
+            *openapi_webhooks.SHAPES,
+        ],
         ref_template=_REF,
     )
     request = ours.pop("JobRequest")
@@ -267,6 +277,8 @@ def _problem(status: int) -> Json:
 
 
 def _answer(words: str, schema: str, headers: Json | None = None) -> Json:
+    if not schema:
+        return {"description": words}
     answer: Json = {"description": words, "content": {JSON: {"schema": _named(schema)}}}
     return {**answer, "headers": headers} if headers else answer
 

@@ -27,7 +27,7 @@ class Command(NamedTuple):
     refusals: tuple[int, ...]
 
 
-_TAKEN: Final = (400, 404, 408, 413, 415, 422)  # whoever reads a body may refuse it in these ways
+TAKEN: Final = (400, 404, 408, 413, 415, 422)  # whoever reads a body may refuse it in these ways
 
 COMMANDS: Final = (
     Command(
@@ -36,7 +36,7 @@ COMMANDS: Final = (
         "second: a coroutine may clean up, a thread sees `cancelled` in its context, a process is ended.",
         "Cancellation",
         {200: ("Cancelled.", "CommandedJob")},
-        (*_TAKEN, 409),
+        (*TAKEN, 409),
     ),
     Command(
         *("post", f"{JOB}/retry", "retryJob", "Run an ended job again"),
@@ -48,7 +48,7 @@ COMMANDS: Final = (
             202: ("The job that will run.", "AcceptedJob"),
             200: ("The idempotency key was known: the first job.", "AcceptedJob"),
         },
-        (*_TAKEN, 409),
+        (*TAKEN, 409),
     ),
     Command(
         *("post", f"{JOB}/promote", "promoteJob", "Let a delayed job run now"),
@@ -63,7 +63,7 @@ COMMANDS: Final = (
         "only together with a time.",
         "Change",
         {200: ("Done.", "CommandedJob")},
-        (*_TAKEN, 409),
+        (*TAKEN, 409),
     ),
     Command(
         *("post", f"{QUEUE}/pause", "pauseQueue", "Pause a queue"),
@@ -84,7 +84,15 @@ COMMANDS: Final = (
         "All of them: what is left out or 0 is no limit. They hold over all workers.",
         "Limits",
         {200: ("Set.", "GovernedQueue")},
-        _TAKEN,
+        TAKEN,
+    ),
+    Command(
+        *("put", f"{QUEUE}/retention", "retainQueue", "Set how long a queue keeps ended jobs"),
+        "In seconds by outcome; what is left out or 0 is as the settings say. Then a job goes with all its "
+        "events, and its id answers 404. What still waits or runs always stays.",
+        "Retention",
+        {200: ("Set.", "GovernedQueue")},
+        TAKEN,
     ),
     Command(
         *("post", f"{QUEUE}/drain", "drainQueue", "Cancel all that waits in a queue"),

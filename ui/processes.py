@@ -70,6 +70,12 @@ def run_flows(settings: Settings) -> None:
     _run(_coordinate(with_server(settings)))
 
 
+def run_webhooks(settings: Settings) -> None:
+    """What sends events to the webhook endpoints."""
+    _begin(settings)
+    _run(_send_webhooks(with_server(settings)))
+
+
 def run_mailcatcher(settings: Settings) -> None:
     """The mail catcher."""
     from penstock.ui.mailcatcher import serve_mailcatcher
@@ -89,6 +95,12 @@ async def _coordinate(settings: Settings) -> None:
     from penstock.producer.flows.coordinator import run_flows as coordinate
 
     await coordinate(settings, StopSignals(second_exits=True).first)
+
+
+async def _send_webhooks(settings: Settings) -> None:
+    from penstock.ui.webhooks import serve_webhooks
+
+    await serve_webhooks(settings, StopSignals(second_exits=True).first)
 
 
 async def _work(settings: Settings) -> None:

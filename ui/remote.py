@@ -93,6 +93,10 @@ class Api:
         """Set all limits of a queue."""
         return dict(self._ask("PUT", f"/queues/{quote(queue, safe='')}/limits", limits))
 
+    def retain_queue(self, queue: str, retention: Mapping[str, Any]) -> dict[str, Any]:
+        """Set how long a queue keeps ended jobs."""
+        return dict(self._ask("PUT", f"/queues/{quote(queue, safe='')}/retention", retention))
+
     def submit_flow(self, flow: Mapping[str, Any]) -> dict[str, Any]:
         """Submit a flow."""
         return dict(self._ask("POST", "/flows", flow))
@@ -118,6 +122,10 @@ class Api:
     def drain_worker(self, name: str) -> dict[str, Any]:
         """Ask a worker to leave."""
         return dict(self._ask("POST", f"/workers/{quote(name, safe='')}/drain"))
+
+    def ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Any request that is answered by an object, or by nothing."""
+        return dict(self._ask(method, path, body))
 
     def _ask(self, method: str, path: str, body: Any = None, *, patience: float = 0) -> Any:
         try:

@@ -20,6 +20,7 @@ import httpx
 
 from penstock.core.contracts import contracts
 from penstock.core.errors import Misconfigured, PenstockError
+from penstock.core.jobs.webhook import QUEUE as WEBHOOKS
 from penstock.core.settings import Settings
 from penstock.ui.child import Spec
 from penstock.ui.console import Lines
@@ -66,6 +67,7 @@ def specs(settings: Settings) -> list[Spec]:
         found.append(_spec("mailcatcher", "mailcatcher", stage=MAIL, grace=MARGIN_S, ready=ready))
     found.append(_spec("projector", "projector", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
     found.append(_spec("flows", "flows", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
+    found.append(_spec("webhooks", "webhooks", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
     for name, queues in _workers(settings):
         command = ("worker", "--queues", ",".join(queues))
         found.append(_spec(name, *command, stage=WORKER, grace=settings.grace + MARGIN_S))
@@ -132,7 +134,7 @@ def _spec(name: str, *command: str, stage: int, grace: float, **options: Any) ->
 
 def _workers(settings: Settings) -> list[tuple[str, tuple[str, ...]]]:
     """One for each room of handlers we bring, and one for the queues of the user's own jobs."""
-    own = tuple(sorted({contract.queue for contract in contracts()} - set(OWN_QUEUES)))
+    own = tuple(sorted({contract.queue for contract in contracts()} - {*OWN_QUEUES, WEBHOOKS}))
     found: list[tuple[str, tuple[str, ...]]] = [(f"worker-{queue}", (queue,)) for queue in OWN_QUEUES]
     return [*found, ("worker-jobs", own)] if own else found
 
