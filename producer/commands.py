@@ -9,7 +9,7 @@ the command reads again.
     changed      ended: a request for a new job like it, with another payload
     promote      delayed: it may run now
     reschedule   waiting or delayed: another time or another priority
-    pause, resume, limit, drain   a queue
+    pause, resume, limit, retain, drain   a queue
 """
 
 from typing import Annotated, Final
@@ -21,7 +21,7 @@ from penstock.core.connection import command
 from penstock.core.contracts import Priority, contracts
 from penstock.core.control import Cancelling, Control, Standing, standing
 from penstock.core.errors import FieldProblem, InvalidJob, NotFound, WrongState
-from penstock.core.events import QueueLimited
+from penstock.core.events import QueueLimited, QueueRetained
 from penstock.core.keys import Keys
 from penstock.core.lifecycle import TERMINAL, Job, fold_all
 from penstock.core.positions import parse_job_id
@@ -32,8 +32,10 @@ from penstock.producer.intake import LATEST_MS, Delay, JobRequest, RunAt, unix_m
 TRIES: Final = 3
 MAX_REASON_CHARS: Final = 500
 MAX_LIMIT: Final = 1_000_000
+MAX_KEPT_S: Final = 100 * 366 * 24 * 3600.0
 
 Limit = Annotated[int, msgspec.Meta(ge=0, le=MAX_LIMIT)]
+Kept = Annotated[float, msgspec.Meta(ge=0, le=MAX_KEPT_S)]
 
 
 class Cancellation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +64,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     concurrency: Limit = 0
     per_group: Limit = 0
     backlog: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 0
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long a queue keeps jobs after their end, in s by outcome, with all their events; what is left
+    out or 0 is as the settings say. Then they leave the log and the views, and their ids answer 404."""
+
+    completed: Kept = 0
+    failed: Kept = 0
+    cancelled: Kept = 0
 
 
 class Drained(msgspec.Struct, frozen=True):
@@ -165,6 +176,11 @@ class Commands:
             raise InvalidJob([FieldProblem("burst", "needs a rate")])
         told = {name: getattr(limits, name) for name in Limits.__struct_fields__}
         return await (await self._control(queue)).limit(QueueLimited(**told, by=by))
+
+    async def retain(self, queue: str, retention: Retention, *, by: str = "") -> bool:
+        """Set how long a queue keeps ended jobs. False if it was so. Raises NotFound."""
+        told = {name: getattr(retention, name) for name in Retention.__struct_fields__}
+        return await (await self._control(queue)).retain(QueueRetained(**told, by=by))
 
     async def drain(self, queue: str, *, by: str = "") -> Drained:
         """Cancel what waits in a queue, delayed jobs and retries too. Raises NotFound."""

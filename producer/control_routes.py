@@ -6,6 +6,7 @@
     PATCH /jobs/{queue}/{id}            200   {"priority"} and {"delay"} or {"run_at"}
     POST  /queues/{queue}/pause, /resume, /drain
     PUT   /queues/{queue}/limits        200   all limits; what is left out is none
+    PUT   /queues/{queue}/retention     200   how long ended jobs are kept
     GET   /workers                      200   who works, and on what
     POST  /workers/{name}/drain         202   asks a worker to leave
 
@@ -27,7 +28,7 @@ from penstock.core.settings import Settings
 from penstock.core.workers import Worker
 from penstock.producer.bodies import AnyRequest, media_type, whole
 from penstock.producer.client import Producer, Receipt
-from penstock.producer.commands import Cancellation, Change, Limits
+from penstock.producer.commands import Cancellation, Change, Limits, Retention
 from penstock.producer.reading import read_fields
 from penstock.producer.routes import JSON, OPTIONS_ROOM, accepted, first_job, trace_of, with_key
 
@@ -61,6 +62,7 @@ class GovernedQueue(msgspec.Struct, frozen=True, omit_defaults=True):
     changed: bool
     paused: bool | None = None
     limits: Limits | None = None
+    retention: Retention | None = None
 
 
 class WorkerList(msgspec.Struct, frozen=True):
@@ -140,11 +142,17 @@ def _queue_routes(producer: Producer) -> list[HTTPRouteHandler]:
         changed = await commands.limit(queue, limits, by=request.user.name)
         return _answer(GovernedQueue(queue, changed, limits=limits))
 
+    @put("/queues/{queue:str}/retention", include_in_schema=False)
+    async def retain(request: AnyRequest, queue: FromPath[str]) -> ASGIResponse:
+        retention = await _body(request, Retention, MAX_COMMAND)
+        changed = await commands.retain(queue, retention, by=request.user.name)
+        return _answer(GovernedQueue(queue, changed, retention=retention))
+
     @post("/queues/{queue:str}/drain", include_in_schema=False)
     async def drain(request: AnyRequest, queue: FromPath[str]) -> ASGIResponse:
         return _answer(await commands.drain(queue, by=request.user.name))
 
-    return [pause, resume, limit, drain]
+    return [pause, resume, limit, retain, drain]
 
 
 def _worker_routes(producer: Producer) -> list[HTTPRouteHandler]:

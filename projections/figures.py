@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from penstock.core.events import QueueLimited
+from penstock.core.events import QueueLimited, QueueRetained, Trimmed
 from penstock.core.keys import PartitionKeys
 from penstock.core.positions import START, milliseconds, unpacked
 from penstock.projections.histogram import Histogram, merge, quantile
@@ -63,11 +63,14 @@ class DurationWindows(msgspec.Struct):
 
 class QueueDetail(msgspec.Struct):
     """The figures of a queue. `wait_ms`: from when a job was ready to when its attempt started;
-    `run_ms`: how long attempts ran, however they ended."""
+    `run_ms`: how long attempts ran, however they ended. `counts` are those of the jobs that are kept;
+    `totals` count those that were trimmed too."""
 
     queue: str
     paused: bool
     limits: QueueLimited
+    retention: QueueRetained
+    trimmed: Trimmed
     counts: Counts
     types: dict[str, Counts]
     totals: Totals
@@ -145,6 +148,8 @@ def _figures(source: _Source, oldest: bytes | None) -> QueueDetail:
         queue=source.keys.queue,
         paused=source.stats.paused,
         limits=source.stats.limits,
+        retention=source.stats.retention,
+        trimmed=source.stats.trimmed,
         counts=stats.counts(),
         types=stats.types,
         totals=stats.totals,

@@ -86,7 +86,7 @@ class Queries:
         first, *others = positions(position, job)
         events = await Log(self._redis, keys).read([first, *others[-MAX_EVENTS:]])
         if not events or events[0].position != position:
-            raise NotFound(f"{job_id}: its beginning is no longer in the log")
+            raise NotFound(_none(job_id))
         return detail(keys, job, events, self._seals if reveal else None)
 
     async def wait(self, job_id: str, seconds: float, *, reveal: bool = False) -> JobDetail:
@@ -162,7 +162,7 @@ class Queries:
         keys = self._keys.partition(queue, number)
         job = await find(self._redis, keys, position)
         if job is None:
-            raise NotFound(f"no job {job_id}")
+            raise NotFound(_none(job_id))
         return keys, position, job
 
     async def _rows(self, keys: PartitionKeys, places: Sequence[bytes]) -> list[tuple[str, Job]]:
@@ -180,6 +180,10 @@ class Queries:
         if keys.name not in self._endings:
             self._endings[keys.name] = Endings(Log(self._redis, keys))
         return self._endings[keys.name]
+
+
+def _none(job_id: str) -> str:
+    return f"no job {job_id}: there never was one, or it ended and is kept no longer (the queue's retention)"
 
 
 def _stats(raw: bytes | None) -> Stats:

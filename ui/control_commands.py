@@ -112,6 +112,20 @@ def limit(
 
 
 @app.command()
+def retain(
+    queue: Queue,
+    completed: Annotated[float, typer.Option(min=0, help="Seconds to keep completed jobs.")] = 0,
+    failed: Annotated[float, typer.Option(min=0, help="Seconds to keep failed jobs.")] = 0,
+    cancelled: Annotated[float, typer.Option(min=0, help="Seconds to keep cancelled jobs.")] = 0,
+    url: ApiUrl = "",
+    as_json: JsonOutput = False,
+) -> None:
+    """Set how long a queue keeps ended jobs: what is not given is as the settings say."""
+    retention = {"completed": completed, "failed": failed, "cancelled": cancelled}
+    _show(_api(url).retain_queue(queue, retention), as_json=as_json)
+
+
+@app.command()
 def drain(queue: Queue, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
     """Cancel all that waits in a queue, delayed jobs and retries too."""
     _show(_api(url).tell_queue(queue, "drain"), as_json=as_json)
