@@ -41,7 +41,7 @@ from penstock.core.settings import Settings
 from penstock.core.story import tell
 from penstock.producer.flows.board import Board
 from penstock.producer.flows.client import version_token
-from penstock.producer.flows.course import ENDED, Course, decisions
+from penstock.producer.flows.course import ENDED, Course, due
 from penstock.producer.flows.ends import Ends
 from penstock.producer.flows.facts import LEDGER, TAG_OF, FlowFact, NodeEnded, NodeSubmitted
 from penstock.producer.flows.handing import HandOver, Unfit
@@ -122,12 +122,12 @@ class Coordinator:
     # The steps of `settle`
 
     def _due(self, course: Course) -> list[FlowFact]:
-        """What is to be written of a flow: decisions about its nodes, and ends that were heard of."""
+        """What is to be written of a flow, with the ends that were heard of."""
         heard = self._heard.pop(course.position, {})
         heard = {node: end for node, end in heard.items() if course.steps[node].state not in ENDED}
         if heard:
             self._heard[course.position] = heard
-        return [*decisions(course), *heard.values()]
+        return [*due(course, list(heard.values()))]
 
     async def _write(self, courses: Sequence[Course], facts: Facts) -> bool:
         """Write facts under their flows' versions; whether there were any. Those that there is no room
@@ -136,10 +136,10 @@ class Coordinator:
         await _all(self._append, told)
         return bool(told)
 
-    async def _append(self, course: Course, due: list[FlowFact]) -> None:
+    async def _append(self, course: Course, facts: list[FlowFact]) -> None:
         batch: list[Fact] = []
         size = 0
-        for fact in due[:MAX_FACTS]:
+        for fact in facts[:MAX_FACTS]:
             body = encode(fact)
             size += len(body)
             if batch and size > MAX_APPEND_BYTES:

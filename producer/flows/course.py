@@ -13,7 +13,7 @@ Everything here is pure. `fold_flow` is the only code that computes a state.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -148,6 +148,13 @@ def _advance(
             left, lost = left - 1, lost + (fact.state != "completed")
     steps = {**course.steps, fact.node: after}
     return msgspec.structs.replace(course, steps=steps, left=left, lost=lost, changed=event.position)
+
+
+def due(course: Course, ends: Sequence[NodeEnded]) -> list[NodeCalled | NodeEnded]:
+    """What is to be written of a flow: the ends that were heard of, and what is decided with them. Pure."""
+    for end in ends:
+        course = fold_flow(course, Event(course.changed, "node_ended", course.position, b""), end) or course
+    return [*ends, *decisions(course)]
 
 
 def decisions(course: Course) -> Iterator[NodeCalled | NodeEnded]:

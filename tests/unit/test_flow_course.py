@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.events import Event, Submitted, encode
-from penstock.producer.flows.course import ENDED, Course, decisions, fold_flow
+from penstock.producer.flows.course import ENDED, Course, decisions, due, fold_flow
 from penstock.producer.flows.facts import (
     TAG_OF,
     FlowCancelled,
@@ -79,6 +79,22 @@ def test_a_chain_goes_on_as_its_nodes_complete() -> None:
     course = ledger.run("b", "completed")
     assert (course.state, course.left, course.misfits, course.version) == ("completed", 0, 0, 7)
     assert course.ended_ms == 1006
+
+
+def test_what_an_end_leads_to_is_written_with_it() -> None:
+    ledger = Ledger(graph(a="", b="", c="a", d="a b"))
+    ledger.decide()
+    for name in "ab":
+        ledger.write(NodeSubmitted(name, f"test.0.{name}"))
+    assert ledger.course is not None
+    ends = [NodeEnded("a", "completed"), NodeEnded("b", "failed")]
+    skipped = NodeEnded("d", "skipped", why="b failed")
+    assert due(ledger.course, ends) == [*ends, NodeCalled("c"), skipped]
+    assert due(ledger.course, []) == []
+    for fact in due(ledger.course, ends):
+        ledger.write(fact)
+    assert ledger.course.misfits == 0
+    assert due(ledger.course, []) == []
 
 
 def test_a_failure_skips_what_waits_for_it_down_the_line_at_once() -> None:
@@ -167,9 +183,7 @@ def test_whatever_happens_every_node_ends_once_and_after_those_it_waits_for(
     while ledger.course and ledger.course.left:
         if not ledger.course.cancelled and data.draw(st.integers(0, 20)) == 0:
             ledger.write(FlowCancelled("bob"))
-        for fact in ledger.decide():
-            if isinstance(fact, NodeEnded):
-                order.append(fact.node)
+        order += [fact.node for fact in ledger.decide() if isinstance(fact, NodeEnded)]
         assert ledger.course is not None
         running = ledger.course.within("called", "submitted")
         assert running or not ledger.course.left, "nothing goes on"
