@@ -1,5 +1,6 @@
 """From a request to a Schedule: check everything, the job against its contract too."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -15,8 +16,10 @@ from penstock.core.contracts import (
     declared,
 )
 from penstock.core.errors import FieldProblem, InvalidJob, UnknownType
+from penstock.core.events import Submitted, encode
+from penstock.core.sealing import Seals, opened
 from penstock.core.validation import UNDECODABLE, every_problem
-from penstock.producer.intake import LATEST_MS, MAX_TAGS, NO_CONTROLS, JobRequest, Tag, prepare
+from penstock.producer.intake import LATEST_MS, MAX_TAGS, NO_CONTROLS, JobRequest, Tag, prepare, unix_ms
 from penstock.producer.refusals import Malformed
 from penstock.producer.schedules.facts import CatchUp, Overlap, Schedule
 from penstock.producer.schedules.timing import after, cron_problem, zone_problem
@@ -139,6 +142,22 @@ def _problems(request: ScheduleRequest) -> list[FieldProblem]:
 
 
 def _unix_ms(moment: datetime | int | None) -> int:
-    if moment is None:
-        return 0
-    return moment if isinstance(moment, int) else int(moment.timestamp() * 1000)
+    return 0 if moment is None else unix_ms(moment)
+
+
+def sealed(schedule: Schedule, seals: Seals | None) -> Schedule:
+    """The schedule with its payload sealed, as the log may hold it."""
+    if seals is None:
+        return schedule
+    return _with_payload(schedule, lambda it: seals.seal_json(it.payload, it.type, "payload"))
+
+
+def plain(schedule: Schedule, seals: Seals | None) -> Schedule:
+    """The schedule with its payload as it was given. Raises Unsealable."""
+    return _with_payload(schedule, lambda it: opened(it.payload, it.type, "payload", seals))
+
+
+def _with_payload(schedule: Schedule, change: Callable[[Submitted], msgspec.Raw]) -> Schedule:
+    job = msgspec.json.decode(schedule.job, type=Submitted)
+    changed = msgspec.structs.replace(job, payload=change(job))
+    return msgspec.structs.replace(schedule, job=msgspec.Raw(encode(changed)))

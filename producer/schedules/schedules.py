@@ -8,6 +8,7 @@ await schedules.pause("nightly", by="alice")
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -16,15 +17,17 @@ from redis.asyncio import Redis
 
 from penstock.core.append import Fact
 from penstock.core.errors import FieldProblem, InvalidJob, NotFound, Refused
-from penstock.core.events import as_builtins
+from penstock.core.events import Event, as_builtins
+from penstock.core.sealing import Unsealable, is_sealed, open_seals
 from penstock.core.settings import Settings
-from penstock.producer.schedules.asking import NAME, ScheduleRequest, check
+from penstock.producer.schedules.asking import NAME, ScheduleRequest, check, plain, sealed
 from penstock.producer.schedules.clock import Clock, server_clock
 from penstock.producer.schedules.facts import (
     AnyFact,
     CatchUp,
     Decision,
     Overlap,
+    Schedule,
     SchedulePaused,
     ScheduleRemoved,
     ScheduleResumed,
@@ -39,6 +42,7 @@ from penstock.producer.schedules.timing import following
 
 MAX_SCHEDULES: Final = 1_000
 SHOWN_TICKS: Final = 3
+SEALED: Final = {"sealed": True}
 
 Change = Literal["created", "changed", "same"]
 
@@ -109,6 +113,7 @@ class Schedules:
     def __init__(self, redis: Redis, settings: Settings, *, clock: Clock | None = None) -> None:
         self._ledger: Final = Ledger(redis, settings.namespace)
         self._max_payload: Final = settings.max_payload
+        self._seals: Final = open_seals(settings)
         self._clock: Final = clock or server_clock(redis)
 
     async def set(self, name: str, request: ScheduleRequest, *, by: str) -> Change:
@@ -127,10 +132,10 @@ class Schedules:
             change = "created" if before is None else "changed"
             if before is None and len(book.standings) >= MAX_SCHEDULES:
                 raise Refused(f"there are {MAX_SCHEDULES} schedules, as many as there may be")
-            if before is not None and before.schedule == schedule:
+            if before is not None and self._is(before.schedule, schedule):
                 change = "same"
                 return []
-            return [fact(name, ScheduleSet(schedule, by))]
+            return [fact(name, ScheduleSet(sealed(schedule, self._seals), by))]
 
         await self._ledger.commit(compose)
         return change
@@ -154,18 +159,18 @@ class Schedules:
         token = f"trigger:{name}:{key}" if key else ""
         await self._change(name, lambda _: ScheduleTriggered(by), token)
 
-    async def get(self, name: str) -> ScheduleView:
-        """Raises NotFound."""
+    async def get(self, name: str, *, reveal: bool = False) -> ScheduleView:
+        """A schedule; with `reveal` a sealed payload is opened. Raises NotFound."""
         standing = (await self._ledger.refresh()).standings.get(name)
         if standing is None:
             raise NotFound(f"no schedule {name!r}")
-        return view(name, standing, await self._clock())
+        return self._view(name, standing, await self._clock(), reveal)
 
-    async def all(self) -> ScheduleList:
-        """All of them, by name."""
+    async def all(self, *, reveal: bool = False) -> ScheduleList:
+        """All of them, by name; `reveal` as for `get`."""
         standings = (await self._ledger.refresh()).standings
         now = await self._clock()
-        return ScheduleList([view(name, standings[name], now) for name in sorted(standings)])
+        return ScheduleList([self._view(name, standings[name], now, reveal) for name in sorted(standings)])
 
     async def events(self, name: str, *, before: str = "", limit: int = 100) -> FactPage:
         """What was said of a schedule, newest first; also of one that was removed. Raises NotFound where
@@ -173,8 +178,20 @@ class Schedules:
         found = await self._ledger.history(name, before, limit + 1)
         if not found and not before:
             raise NotFound(f"no schedule {name!r}")
-        page = [FactView(it.position, iso(it.position), it.tag, as_builtins(it)) for it in found[:limit]]
+        page = [FactView(it.position, iso(it.position), it.tag, _shown(it)) for it in found[:limit]]
         return FactPage(page, page[-1].position if len(found) > limit else None)
+
+    def _is(self, schedule: Schedule, asked: Schedule) -> bool:
+        try:
+            return plain(schedule, self._seals) == asked
+        except Unsealable:
+            return False
+
+    def _view(self, name: str, standing: Standing, now: int, reveal: bool) -> ScheduleView:
+        if reveal:
+            with suppress(Unsealable):  # without its key it is shown as sealed
+                standing = msgspec.structs.replace(standing, schedule=plain(standing.schedule, self._seals))
+        return view(name, standing, now)
 
     async def _change(self, name: str, act: Callable[[Standing], AnyFact | None], token: str = "") -> bool:
         def compose(book: Book) -> list[Fact]:
@@ -194,14 +211,26 @@ def checked_name(name: str) -> str:
     return name
 
 
+def _shown(event: Event) -> dict[str, Any]:
+    """What an event says, but for a sealed payload."""
+    data = as_builtins(event)
+    job = data.get("schedule", {}).get("job", {})
+    if is_sealed(str(job.get("payload"))):
+        job["payload"] = SEALED
+    return data
+
+
 def view(name: str, standing: Standing, now: int) -> ScheduleView:
-    """A schedule as it is shown, its ticks after `now` (Unix ms)."""
+    """A schedule as it is shown, its ticks after `now` (Unix ms). A sealed payload is not."""
     schedule, last = standing.schedule, standing.decision
+    job = msgspec.json.decode(schedule.job)
+    if is_sealed(str(job["payload"])):
+        job["payload"] = SEALED
     ticks = [] if standing.paused else following(schedule, max(now, standing.cursor), SHOWN_TICKS)
     return ScheduleView(
         name=name,
         queue=schedule.queue,
-        job=msgspec.json.decode(schedule.job),
+        job=job,
         overlap=schedule.overlap,
         catch_up=schedule.catch_up,
         paused=standing.paused,

@@ -4,6 +4,7 @@ from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
 from itertools import product
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -46,7 +47,7 @@ EXPRESSIONS = [
 ]
 
 
-def cron(expression: str, tz: str = "UTC", **more: int) -> Schedule:
+def cron(expression: str, tz: str = "UTC", **more: Any) -> Schedule:
     return Schedule(queue="test", job=msgspec.Raw(b"{}"), cron=expression, tz=tz, **more)
 
 
@@ -83,7 +84,7 @@ def year_of(tz: str, year: int) -> Year:
 @lru_cache(maxsize=200)
 def reference(expression: str, tz: str, year: int) -> list[int]:
     """Vixie cron's rule, minute by minute; the expression itself is read by the library."""
-    parsed, it = CronSim(expression, datetime(2000, 1, 1)), year_of(tz, year)
+    parsed, it = CronSim(expression, datetime(2000, 1, 1, tzinfo=UTC)), year_of(tz, year)
     minute, hour = expression.split()[:2]
     is_time_of_day = minute[0] != "*" and hour[0] != "*"
 
@@ -199,8 +200,9 @@ def test_an_alias_is_what_it_stands_for(alias: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["", "* * * *", "* * * * * *", "60 * * * *", "0 0 31 2 *", "@reboot", "a b c d e", "*/0 * * * *"]
-)  # fmt: skip
+    "expression",
+    ["* * * *", "* * * * * *", "60 * * * *", "0 0 31 2 *", "@reboot", "a b c d e", "*/0 0 * * *"],
+)
 def test_what_is_no_cron_expression_is_said_so(expression: str) -> None:
     assert cron_problem(expression)
 
