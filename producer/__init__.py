@@ -7,7 +7,8 @@ Read in this order:
     client     the Python client and its handles
     commands   cancel, retry, promote, reschedule jobs; pause, limit, drain queues
     sync       the same without an event loop
-    auth, ratelimit, routes, control_routes    the same over HTTP
+    flows      graphs of jobs, and the process that carries them out; a package of its own
+    auth, ratelimit, routes, control_routes, flow_routes    the same over HTTP
 """
 
 from penstock.producer.client import Handle, Producer
