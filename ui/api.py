@@ -34,6 +34,8 @@ from penstock.producer.flow_routes import flow_readers, flow_writers
 from penstock.producer.flows.client import Flows
 from penstock.producer.ratelimit import RateLimit
 from penstock.producer.routes import submission_routes
+from penstock.producer.schedule_routes import schedule_readers, schedule_writers
+from penstock.producer.schedules.schedules import Schedules
 from penstock.producer.webhook_routes import webhook_routes
 from penstock.projections.feed_routes import feed_routes
 from penstock.projections.feeds import Feeds
@@ -62,8 +64,8 @@ def create_app(settings: Settings) -> Litestar:
     doors = open_doors(settings)
     redis = connect(settings)
     producer, queries = Producer(settings, redis=redis), Queries(redis, settings)
-    feeds, flows = Feeds(settings), Flows(producer)
-    readers = [*query_routes, *feed_routes(feeds), *flow_readers(flows)]
+    feeds, flows, schedules = Feeds(settings), Flows(producer), Schedules(redis, settings)
+    readers = [*query_routes, *feed_routes(feeds), *flow_readers(flows), *schedule_readers(schedules)]
     limit = RateLimit.of(settings, redis)
     gate = DefineMiddleware(Gate, doors=doors, limit=limit, trusted_proxies=settings.trusted_proxies)
     return Litestar(
@@ -72,6 +74,7 @@ def create_app(settings: Settings) -> Litestar:
             *control_routes(producer, settings),
             *artifact_routes(open_artifacts(settings)),
             *flow_writers(flows, settings),
+            *schedule_writers(schedules, settings),
             *webhook_routes(producer, Endpoints(redis, producer.keys, producer.seals), settings),
             *readers,
             *_health_routes(redis),

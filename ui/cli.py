@@ -14,7 +14,7 @@ import typer
 
 from penstock.core.errors import PenstockError, Refused
 from penstock.core.settings import Settings, read_settings
-from penstock.ui import control_commands, flow_commands, processes, webhook_commands
+from penstock.ui import control_commands, flow_commands, processes, schedule_commands, webhook_commands
 
 app: Final = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,7 @@ app: Final = typer.Typer(
 
 app.add_typer(control_commands.app)
 app.add_typer(flow_commands.app, name="flow")
+app.add_typer(schedule_commands.app, name="schedules")
 app.add_typer(webhook_commands.app, name="webhook")
 
 JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
@@ -106,6 +107,12 @@ def projector() -> None:
 def flows() -> None:
     """Run a coordinator, which carries out flows; any number may run."""
     processes.run_flows(read_settings())
+
+
+@app.command()
+def scheduler(jobs: Jobs = "") -> None:
+    """Run a scheduler, which submits what is due; any number may run."""
+    processes.run_scheduler(_settings(jobs=jobs))
 
 
 @app.command()

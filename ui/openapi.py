@@ -23,7 +23,7 @@ from penstock.producer.control_routes import CommandedJob, DrainedWorker, Govern
 from penstock.producer.intake import JobRequest
 from penstock.producer.refusals import MEDIA_TYPE, Problem
 from penstock.producer.routes import JSON, LINES, AcceptedJob, BatchAnswer
-from penstock.ui import openapi_flows, openapi_webhooks
+from penstock.ui import openapi_flows, openapi_schedules, openapi_webhooks
 from penstock.ui.openapi_control import COMMANDS, PARAMETERS, Command
 
 Json = dict[str, Any]
@@ -53,7 +53,15 @@ _COMMANDED: Final = (
     WorkerList,
     DrainedWorker,
 )
-_PATH_WORDS: Final = {**PARAMETERS, **openapi_flows.PARAMETERS, **openapi_webhooks.PARAMETERS}
+_PATH_WORDS: Final = {
+    **PARAMETERS,
+    **openapi_flows.PARAMETERS,
+    **openapi_schedules.PARAMETERS,
+    **openapi_webhooks.PARAMETERS,
+}
+_TAGS: Final = (
+    *("submission", "jobs", "queues", "workers", "flows", "schedules", "webhooks", "artifacts", "health"),
+)
 _ALWAYS: Final = (401, 403, 429, 500, 503)
 _RETRY: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
@@ -65,15 +73,12 @@ def describe(readers: Sequence[ControllerRouterHandler], settings: Settings) -> 
     paths, schemas = document["paths"], document.setdefault("components", {}).setdefault("schemas", {})
     for path, operations in _writers(known, settings).items():
         paths.setdefault(path, {}).update(operations)
-    for each in (*COMMANDS, *openapi_flows.COMMANDS, *openapi_webhooks.COMMANDS):
+    for each in (*COMMANDS, *openapi_flows.COMMANDS, *openapi_schedules.COMMANDS, *openapi_webhooks.COMMANDS):
         paths.setdefault(each.path, {})[each.method] = _command(each)
     paths.update(_health())
     schemas.update(_schemas(known))
     document["openapi"] = "3.1.0"
-    document["tags"] = [
-        {"name": name}
-        for name in ("submission", "jobs", "queues", "workers", "flows", "webhooks", "artifacts", "health")
-    ]
+    document["tags"] = [{"name": name} for name in _TAGS]
     document["components"]["responses"] = {str(status): _problem(status) for status in _WHY}
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
@@ -224,6 +229,7 @@ def _schemas(known: list[Contract]) -> Json:
             JobRequest,
             *_COMMANDED,
             *openapi_flows.SHAPES,
+            *openapi_schedules.SHAPES,
             *openapi_webhooks.SHAPES,
         ],
         ref_template=_REF,

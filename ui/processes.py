@@ -70,6 +70,15 @@ def run_flows(settings: Settings) -> None:
     _run(_coordinate(with_server(settings)))
 
 
+def run_scheduler(settings: Settings) -> None:
+    """A scheduler; the schedules of the user's own modules are set when it starts."""
+    from penstock.ui.jobs import load_jobs
+
+    _begin(settings)
+    load_jobs(settings)
+    _run(_schedule(with_server(settings)))
+
+
 def run_webhooks(settings: Settings) -> None:
     """What sends events to the webhook endpoints."""
     _begin(settings)
@@ -95,6 +104,12 @@ async def _coordinate(settings: Settings) -> None:
     from penstock.producer.flows.coordinator import run_flows as coordinate
 
     await coordinate(settings, StopSignals(second_exits=True).first)
+
+
+async def _schedule(settings: Settings) -> None:
+    from penstock.producer.schedules.scheduler import run_scheduler
+
+    await run_scheduler(settings, StopSignals(second_exits=True).first)
 
 
 async def _send_webhooks(settings: Settings) -> None:

@@ -1,8 +1,8 @@
 """`penstock up`: which processes, on which ports, and what a person is told.
 
 Started: the server (unless PENSTOCK_REDIS_URL names one), then all others at once. Stopped: the
-dashboard and the API first, so that nothing new comes in, then the workers, the projector and the flows, the mail catcher, the
-server.
+dashboard and the API first, so that nothing new comes in, then the workers, then the projector, the
+flows, the scheduler and the webhooks, then the mail catcher and the server.
 """
 
 import asyncio
@@ -67,6 +67,7 @@ def specs(settings: Settings) -> list[Spec]:
         found.append(_spec("mailcatcher", "mailcatcher", stage=MAIL, grace=MARGIN_S, ready=ready))
     found.append(_spec("projector", "projector", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
     found.append(_spec("flows", "flows", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
+    found.append(_spec("scheduler", "scheduler", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
     found.append(_spec("webhooks", "webhooks", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
     for name, queues in _workers(settings):
         command = ("worker", "--queues", ",".join(queues))
