@@ -37,4 +37,4 @@ class Sum(msgspec.Struct):
 
 @handler(Sum)
 async def add_up(job: Sum, context: Context) -> int:
-    return job.own + sum(context.needs.values())
+    return job.own + sum(int(number) for number in context.needs.values())

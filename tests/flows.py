@@ -17,7 +17,15 @@ from penstock.core.log import Log
 from penstock.core.positions import milliseconds, order
 from penstock.producer.flows import Flow
 from penstock.producer.flows.course import ENDED, Course, fold_flow
-from penstock.producer.flows.facts import LEDGER, FlowFact, NodeCalled, NodeEnded, NodeSubmitted, read_fact
+from penstock.producer.flows.facts import (
+    LEDGER,
+    FlowFact,
+    NodeCalled,
+    NodeEnded,
+    NodeSubmitted,
+    OnFailure,
+    read_fact,
+)
 
 QUEUES: Final = ("test", "other")
 
@@ -52,7 +60,7 @@ def random_flow(chance: random.Random, size: int) -> Flow:
     for number in range(chance.randint(1, size)):
         count = min(len(names), chance.choice((0, 1, 1, 2, 3)))
         payload = Echo(number) if chance.random() < 0.7 else Elsewhere(0)
-        on_failure = chance.choice(("skip", "skip", "run"))
+        on_failure: OnFailure = "run" if chance.random() < 0.3 else "skip"
         names.append(flow.add(payload, after=chance.sample(names, count), on_failure=on_failure))
     return flow
 

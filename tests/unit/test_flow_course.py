@@ -141,9 +141,8 @@ def test_facts_that_do_not_fit_change_nothing_but_the_counts() -> None:
     ledger = Ledger(graph(a=""))
     ledger.decide()
     before = ledger.run("a", "completed")
-    for number, fact in enumerate(
-        [NodeCalled("a"), NodeSubmitted("a", "test.0.7-0"), NodeEnded("a", "failed"), NodeCalled("nobody")], 1
-    ):
+    unfit: list[FlowFact] = [NodeCalled("a"), NodeSubmitted("a", "test.0.7-0"), NodeEnded("a", "failed")]
+    for number, fact in enumerate([*unfit, NodeCalled("nobody")], 1):
         after = ledger.write(fact)
         assert (after.misfits, after.version) == (number, before.version + number)
         assert (after.steps, after.left, after.state) == (before.steps, 0, "completed")
