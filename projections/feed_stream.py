@@ -4,13 +4,16 @@ A client that does not keep up is told so by `reset`, as its last message, and h
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import msgspec
 
 KEEP_ALIVE_S: Final = 15.0
-MAX_HELD: Final = 4 * 1024 * 1024  # bytes that wait for one client; who follows the same shares them
+# Bytes that wait for one client. They are shared by all who follow the same.
+MAX_HELD: Final = 8 * 1024 * 1024
+SENT_AT_ONCE: Final = 256 * 1024  # what is sent is a copy of the client's own
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -41,7 +44,7 @@ class Outlet:
     def __init__(self, cursor: Callable[[], str]) -> None:
         """`cursor` answers where the client is once it has got all that was pushed."""
         self._cursor: Final = cursor
-        self._chunks: list[bytes] = []
+        self._chunks: Final[deque[bytes]] = deque()
         self._held = 0
         self._ended = False
         self._news: Final = asyncio.Event()
@@ -51,7 +54,9 @@ class Outlet:
         if self._ended:
             return
         if self._chunks and self._held + len(chunk) > MAX_HELD:
-            self._chunks = [reset("this client is too slow", self._cursor())]
+            self._chunks.clear()
+            self._chunks.append(reset("this client is too slow", self._cursor()))
+            self._held = 0
             self.end()
             return
         self._chunks.append(chunk)
@@ -67,8 +72,7 @@ class Outlet:
         """What was pushed, as much at a time as there is, and a sign of life when there is nothing."""
         while True:
             if self._chunks:
-                chunks, self._chunks, self._held = self._chunks, [], 0
-                yield chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                yield self._take()
             elif self._ended:
                 return
             else:
@@ -78,3 +82,15 @@ class Outlet:
                         await self._news.wait()
                 except TimeoutError:
                     yield keep_alive(self._cursor())
+
+    def _take(self) -> bytes:
+        """As many of the next chunks as are sent at once, but at least one."""
+        size = count = 0
+        for chunk in self._chunks:
+            if count and size + len(chunk) > SENT_AT_ONCE:
+                break
+            size += len(chunk)
+            count += 1
+        self._held -= size
+        taken = [self._chunks.popleft() for _ in range(count)]
+        return taken[0] if count == 1 else b"".join(taken)
