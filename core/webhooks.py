@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from penstock.core.events import QUEUE_TAGS, TAGS, Body, Event
+from penstock.core.jobs.webhook import QUEUE
 from penstock.core.positions import milliseconds
 
 LEDGER: Final = "webhooks"
@@ -87,7 +88,10 @@ class Endpoint(Body, frozen=True):
     reason: str = ""
 
     def start(self, queue: str) -> Start | None:
-        """Where it begins in a queue's log; None if it is not sent that queue's events."""
+        """Where it begins in a queue's log; None if it is not sent that queue's events. Those of deliveries
+        are sent only to who names their queue."""
+        if queue == QUEUE and queue not in self.told.queues:
+            return None
         return self.starts.get(queue) or self.starts.get(EVERY_QUEUE)
 
     def hears(self, tag: str) -> bool:

@@ -130,14 +130,12 @@ class PartitionWebhooks:
 
     async def lines(self) -> list[Line]:
         """Where each endpoint is in this log; the cursors of those that are no more are dropped."""
-        endpoints = self._roster.endpoints.values()
-        wanted = [it for it in endpoints if self.keys.queue != QUEUE or QUEUE in it.told.queues]
-        starts = {it.name: it.start(self.keys.queue) for it in wanted}
         raw: dict[bytes, bytes] = await command(self._redis, "HGETALL", self.keys.readers)
         cursors = {reader.decode(): position.decode() for reader, position in raw.items()}
         lines = []
-        for endpoint in wanted:
-            if (start := starts[endpoint.name]) is not None:
+        for endpoint in self._roster.endpoints.values():
+            start = endpoint.start(self.keys.queue)
+            if start is not None:
                 reader = endpoint.reader(self.keys.queue)
                 lines.append(Line(endpoint, reader, start.mark, cursors.get(reader, start.after)))
         gone = {it for it in cursors if it.startswith(READER)} - {line.reader for line in lines}

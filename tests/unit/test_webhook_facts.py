@@ -73,6 +73,11 @@ def test_a_queue_that_is_not_named_begins_with_the_rest() -> None:
     assert named.reader("b") == ""
 
 
+def test_deliveries_are_told_of_only_to_who_names_their_queue() -> None:
+    assert told(asked())["crm"].start("webhooks") is None
+    assert told(asked("webhooks"))["crm"].start("webhooks") == Start("1000-0", "1000-0")
+
+
 def test_a_replay_begins_all_queues_anew() -> None:
     assert starts(asked("a"), WebhookReplayed("500-7")) == {"a": ("2000-0", "500-7")}
 
