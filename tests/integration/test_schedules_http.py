@@ -165,7 +165,5 @@ def test_schedules_of_the_code_are_set_by_the_scheduler_and_seen_on_the_command_
     run("set", "daily", "greet.person", '{"name": "Bob"}', "--cron", "@daily", "--tz", "Asia/Tokyo")
     assert "@daily Asia/Tokyo" in run("list")
     assert "removed" in run("remove", "daily")
-    positions = [
-        it["data"] for it in json.loads(run("events", "hello", "--json")) if it["event"] == "schedule_set"
-    ]
-    assert len(positions) == 1
+    told = [it["event"] for it in json.loads(run("events", "hello", "--json"))]
+    assert told.count("schedule_set") == 1
