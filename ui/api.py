@@ -41,6 +41,7 @@ from penstock.projections.feed_routes import feed_routes
 from penstock.projections.feeds import Feeds
 from penstock.projections.queries import Queries
 from penstock.projections.routes import query_routes
+from penstock.ui.bulk_routes import bulk_routes
 from penstock.ui.docs import OPEN, docs_routes
 from penstock.ui.gate import Gate
 from penstock.ui.jobs import load_jobs
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> Litestar:
         [
             *submission_routes(producer, settings),
             *control_routes(producer, settings),
+            *bulk_routes(producer),
             *artifact_routes(open_artifacts(settings)),
             *flow_writers(flows, settings),
             *schedule_writers(schedules, settings),

@@ -14,7 +14,14 @@ import typer
 
 from penstock.core.errors import PenstockError, Refused
 from penstock.core.settings import Settings, read_settings
-from penstock.ui import control_commands, flow_commands, processes, schedule_commands, webhook_commands
+from penstock.ui import (
+    bulk_commands,
+    control_commands,
+    flow_commands,
+    processes,
+    schedule_commands,
+    webhook_commands,
+)
 
 app: Final = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +31,7 @@ app: Final = typer.Typer(
 )
 
 app.add_typer(control_commands.app)
+app.add_typer(bulk_commands.app)
 app.add_typer(flow_commands.app, name="flow")
 app.add_typer(schedule_commands.app, name="schedules")
 app.add_typer(webhook_commands.app, name="webhook")

@@ -6,7 +6,7 @@ from typing import Final
 from penstock.core.errors import Misconfigured, PenstockError
 from penstock.core.settings import Settings
 
-BUILT_IN: Final = tuple(f"penstock.core.jobs.{name}" for name in ("email", "image", "ai", "webhook"))
+BUILT_IN: Final = tuple(f"penstock.core.jobs.{name}" for name in ("email", "image", "ai", "webhook", "bulk"))
 
 
 def load_jobs(settings: Settings) -> None:

@@ -23,7 +23,9 @@ from penstock.producer.control_routes import CommandedJob, DrainedWorker, Govern
 from penstock.producer.intake import JobRequest
 from penstock.producer.refusals import MEDIA_TYPE, Problem
 from penstock.producer.routes import JSON, LINES, AcceptedJob, BatchAnswer
+from penstock.projections.bulk import Preview
 from penstock.ui import openapi_flows, openapi_schedules, openapi_webhooks
+from penstock.ui.bulk_routes import BulkRequest
 from penstock.ui.openapi_control import COMMANDS, PARAMETERS, Command
 
 Json = dict[str, Any]
@@ -52,6 +54,8 @@ _COMMANDED: Final = (
     Drained,
     WorkerList,
     DrainedWorker,
+    BulkRequest,
+    Preview,
 )
 _PATH_WORDS: Final = {
     **PARAMETERS,
@@ -60,7 +64,18 @@ _PATH_WORDS: Final = {
     **openapi_webhooks.PARAMETERS,
 }
 _TAGS: Final = (
-    *("submission", "jobs", "queues", "workers", "flows", "schedules", "webhooks", "artifacts", "health"),
+    *(
+        "submission",
+        "jobs",
+        "queues",
+        "workers",
+        "bulk",
+        "flows",
+        "schedules",
+        "webhooks",
+        "artifacts",
+        "health",
+    ),
 )
 _ALWAYS: Final = (401, 403, 429, 500, 503)
 _RETRY: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}

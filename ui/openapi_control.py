@@ -102,6 +102,19 @@ COMMANDS: Final = (
         (404,),
     ),
     Command(
+        *("post", "/bulk", "bulk", "Act on many jobs"),
+        "On all jobs that fit the filter as it is asked for: retry, cancel, discard (of failed ones), "
+        "promote, or reprioritize. The operation is itself a job, of queue `penstock`: it tells its "
+        "progress, and cancelling it stops it. With `dry_run` nothing changes. An Idempotency-Key "
+        "makes this safe to repeat.",
+        "BulkRequest",
+        {
+            200: ("A dry run: how many would be acted on, and the first ten.", "Preview"),
+            202: ("The operation.", "AcceptedJob"),
+        },
+        TAKEN,
+    ),
+    Command(
         *("get", "/workers", "listWorkers", "The workers, and what each runs"),
         "As of this moment: nothing of it is projected.",
         "",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from penstock.core.jobs.bulk import QUEUE as SYSTEM
 from penstock.core.settings import Settings
 from penstock.ui.embedded import with_server
 from penstock.ui.lifeline import StopSignals, end_with_parent, exit_now
@@ -149,6 +150,10 @@ def _load_handlers(settings: Settings) -> None:
     for queue in OWN_QUEUES:
         if not settings.queues or queue in settings.queues:
             importlib.import_module(f"penstock.consumers.{queue}")
+    if not settings.queues or SYSTEM in settings.queues:
+        from penstock.ui.system import enter_handlers
+
+        enter_handlers(settings)
 
 
 def _begin(settings: Settings) -> None:

@@ -97,6 +97,10 @@ class Api:
         """Set how long a queue keeps ended jobs."""
         return dict(self._ask("PUT", f"/queues/{quote(queue, safe='')}/retention", retention))
 
+    def bulk(self, order: Mapping[str, Any], *, dry_run: bool) -> dict[str, Any]:
+        """An order for many jobs: the operation, or of a dry run what it would act on."""
+        return dict(self._ask("POST", "/bulk", {**order, "dry_run": dry_run}))
+
     def submit_flow(self, flow: Mapping[str, Any]) -> dict[str, Any]:
         """Submit a flow."""
         return dict(self._ask("POST", "/flows", flow))

@@ -20,6 +20,7 @@ import httpx
 
 from penstock.core.contracts import contracts
 from penstock.core.errors import Misconfigured, PenstockError
+from penstock.core.jobs.bulk import QUEUE as SYSTEM
 from penstock.core.jobs.webhook import QUEUE as WEBHOOKS
 from penstock.core.settings import Settings
 from penstock.ui.child import Spec
@@ -134,9 +135,12 @@ def _spec(name: str, *command: str, stage: int, grace: float, **options: Any) ->
 
 
 def _workers(settings: Settings) -> list[tuple[str, tuple[str, ...]]]:
-    """One for each room of handlers we bring, and one for the queues of the user's own jobs."""
-    own = tuple(sorted({contract.queue for contract in contracts()} - {*OWN_QUEUES, WEBHOOKS}))
-    found: list[tuple[str, tuple[str, ...]]] = [(f"worker-{queue}", (queue,)) for queue in OWN_QUEUES]
+    """One for each room of handlers we bring, one for operations on many jobs, and one for the queues
+    of the user's own jobs."""
+    own = tuple(sorted({contract.queue for contract in contracts()} - {*OWN_QUEUES, WEBHOOKS, SYSTEM}))
+    found: list[tuple[str, tuple[str, ...]]] = [
+        (f"worker-{queue}", (queue,)) for queue in (*OWN_QUEUES, SYSTEM)
+    ]
     return [*found, ("worker-jobs", own)] if own else found
 
 

@@ -38,7 +38,9 @@ REDIS = (
     *(
         f"projections/{name}.py"
         for name in [
+            "bulk",
             "figures",
+            "filters",
             "projector",
             "queries",
             "rebuild",

@@ -1,0 +1,153 @@
+"""Finding the jobs that fit a filter, a page at a time, in the order in which they were submitted.
+
+The indexes give the jobs of the wanted types and states, their rows the rest that a row knows; only for
+tags, errors, and for what a command must know is the log read, by position. Of a job's events those of
+progress are dropped at once, so memory stays bounded by the page, whatever the jobs have said.
+
+A page is taken from all indexes in one step: a job that moves from one state to another is seen in
+one of them.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from heapq import nsmallest
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from penstock.core.connection import command
+from penstock.core.control import Standing, standing
+from penstock.core.events import AttemptFailed, Event, Failed, read_entry
+from penstock.core.jobs.bulk import Bulk, Filter
+from penstock.core.keys import PartitionKeys
+from penstock.core.lifecycle import Job, legible, positions, read_row
+from penstock.core.log import Log
+from penstock.core.positions import milliseconds, order, packed, undelta, unpacked
+from penstock.projections.views import Counts, Stats, read_stats
+
+PAGE: Final = 200
+# Events are read so many at a time: payloads and results come along.
+_SLICE: Final = 400
+_SAID: Final = (b"progressed", b"logged")
+
+
+class Found(msgspec.Struct):
+    """A job that fits: its position, its row, and where it stands, if its events were read."""
+
+    position: str
+    row: Job
+    standing: Standing | None = None
+
+
+class Page(msgspec.Struct):
+    """Some jobs that fit, and how many were looked at for them."""
+
+    looked: int
+    found: list[Found]
+
+
+class Search:
+    """A filter on one partition, as of a moment (Unix ms).
+
+    `settled`: only jobs to which nothing has happened since. `full`: events are read in any case.
+    """
+
+    def __init__(
+        self, redis: Redis, keys: PartitionKeys, asked_for: Bulk, *, asked: int, settled: bool, full: bool
+    ) -> None:
+        self.keys: Final = keys
+        self._redis: Final = redis
+        self._filter: Final = asked_for.filter
+        self._states: Final = asked_for.states()
+        self._asked: Final = asked
+        self._settled: Final = settled
+        self._full: Final = full or bool(asked_for.filter.error or asked_for.filter.tag)
+        self._log: Final = Log(redis, keys)
+
+    async def size(self) -> int:
+        """How many jobs are to be looked at, about."""
+        counts = (await self._types()).values()
+        return sum(getattr(count, state) for count in counts for state in self._states)
+
+    async def pages(self) -> AsyncIterator[Page]:
+        """All that fits."""
+        indexes = [self.keys.index(state, type) for type in await self._types() for state in self._states]
+        after, last = self._bounds()
+        while indexes:
+            pipeline = self._redis.pipeline(transaction=True)
+            for index in indexes:
+                pipeline.zrangebylex(index, after, last, 0, PAGE)
+            places = nsmallest(PAGE, (place for some in await pipeline.execute() for place in some))
+            if not places:
+                return
+            yield Page(len(places), await self._fitting(places))
+            after = b"(" + places[-1]
+
+    async def _types(self) -> dict[str, Counts]:
+        raw = await command(self._redis, "GET", self.keys.stats)
+        types = (read_stats(raw) if raw else Stats()).types
+        wanted = self._filter.type
+        return {type: counts for type, counts in types.items() if not wanted or type == wanted}
+
+    def _bounds(self) -> tuple[bytes, bytes]:
+        """Where in an index to begin and to end."""
+        until = min(self._asked + 1, _ms(self._filter.until) if self._filter.until else self._asked + 1)
+        since = b"[" + packed(f"{_ms(self._filter.since)}-0") if self._filter.since else b"-"
+        return since, b"(" + packed(f"{max(until, 0)}-0")
+
+    async def _fitting(self, places: Sequence[bytes]) -> list[Found]:
+        rows = await command(self._redis, "HMGET", self.keys.jobs, *places)
+        found = []
+        for place, raw in zip(places, rows, strict=True):
+            job = Found(unpacked(place), read_row(raw)) if raw else None
+            if job is not None and job.row.state in self._states and self._is_settled(job):
+                found.append(job)
+        return await self._read(found) if self._full and found else found
+
+    def _is_settled(self, job: Found) -> bool:
+        _, _, last = job.row.history.rpartition(" ")
+        newest = undelta(job.position, last) if last else job.position
+        return not self._settled or milliseconds(newest) <= self._asked
+
+    async def _read(self, jobs: Sequence[Found]) -> list[Found]:
+        """Those that fit by their events too, and where they stand."""
+        events = await self._events(jobs)
+        found = []
+        for job in jobs:
+            job.standing = standing(events[job.position])
+            if job.standing is not None and fits(self._filter, job.standing, events[job.position]):
+                found.append(job)
+        return found
+
+    async def _events(self, jobs: Sequence[Found]) -> dict[str, list[Event]]:
+        """The events of each job but those of progress, in log order."""
+        wanted = sorted((it for job in jobs for it in positions(job.position, job.row)), key=order)
+        events: dict[str, list[Event]] = defaultdict(list)
+        for start in range(0, len(wanted), _SLICE):
+            for position, fields in await self._log.pick(wanted[start : start + _SLICE]):
+                if fields[1] not in _SAID:
+                    event = read_entry(position, fields)
+                    events[event.job].append(event)
+        return events
+
+
+def fits(wanted: Filter, stands: Standing, events: Sequence[Event]) -> bool:
+    """Whether a job fits by its tags and its last error."""
+    if wanted.tag and wanted.tag not in stands.spec.tags:
+        return False
+    return not wanted.error or wanted.error in last_error(events)
+
+
+def last_error(events: Sequence[Event]) -> str:
+    """How the last attempt that failed did so, as `Class: message`; empty if none did."""
+    for event in reversed(events):
+        body = legible(event)[1] if event.tag in {"failed", "attempt_failed"} else None
+        if isinstance(body, AttemptFailed | Failed):
+            return f"{body.error}: {body.message}"
+    return ""
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
