@@ -115,9 +115,10 @@ class PartitionWorker:
         self._loop_thread: Final = threading.get_ident()
         self._consumer = ""
         self._stopping = False
-        # What the last cycle said of the queue: paused or limited; and for that gives nothing now.
+        # What the last cycle said of the queue: paused or limited; and for how long it gives nothing
+        # for that, 0 if it does.
         self._governed = True
-        self._held = False
+        self._held_s = 0.0
 
     async def run(self) -> None:
         """Work until `stop`, then until nothing runs any more; then leave the partition."""
@@ -161,7 +162,7 @@ class PartitionWorker:
                     for delivery in cycle.deliveries:
                         self._start(delivery)
                 self._slots.give(want - len(cycle.deliveries))
-                self._governed, self._held = cycle.governed, cycle.held
+                self._governed, self._held_s = cycle.governed, cycle.again_ms / 1000
                 hungry = len(cycle.deliveries) >= want > 0
             else:
                 await self._rest()
@@ -169,9 +170,10 @@ class PartitionWorker:
 
     async def _rest(self) -> None:
         """Wait until an attempt ends, a job arrives, or it is time to look at `due` again."""
-        if not self._stopping and not self._held and self._slots.free > 0:
+        if not self._stopping and not self._held_s and self._slots.free > 0:
             self._idle.set()
-        timer = asyncio.get_running_loop().call_later(DUE_TICK_S, self._wake.set)
+        pause = min(DUE_TICK_S, self._held_s or DUE_TICK_S)
+        timer = asyncio.get_running_loop().call_later(pause, self._wake.set)
         await self._wake.wait()
         timer.cancel()
 

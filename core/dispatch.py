@@ -86,13 +86,15 @@ class Delivery(msgspec.Struct, frozen=True, eq=False):
 
 class Cycle(msgspec.Struct, frozen=True):
     """The answer of `cycle`: still alive?, how many reports came too late, whether the queue is
-    governed (paused, or has limits) and for that gives nothing now, what to do next."""
+    governed (paused, or has limits) and for that gives nothing now, what to do next, and after how
+    many ms to ask again if it is held."""
 
     alive: bool
     late: int
     governed: bool
     held: bool
     deliveries: list[Delivery]
+    again_ms: int = 0
 
 
 class Beat(msgspec.Struct, frozen=True):
@@ -195,7 +197,8 @@ class Dispatch:
             args += (arrival.lane, arrival.entry, arrival.job)
         answer = await self.call(self._cycle, self.keys.entries, args)
         deliveries = [Delivery(*answer[at : at + 5]) for at in range(3, len(answer), 5)]
-        return Cycle(answer[0] == 1, answer[1], answer[2] >= 1, answer[2] == 2, deliveries)
+        state = answer[2]
+        return Cycle(answer[0] == 1, answer[1], state >= 1, state > 1, deliveries, state if state > 1 else 0)
 
     async def beat(self, consumer: str, lease_ms: int, *, enter: bool = False, facts: bytes = b"") -> Beat:
         """Give a sign of life, say what is new (`facts`: see core.workers), and learn what others say."""

@@ -12,8 +12,9 @@
 --                   for this answer, else the worker had all it needs and has begun it
 -- Answer  1 if the consumer is alive, 0 if its lease ran out (then nothing is taken and arrivals
 --         are parked); how many finished attempts came too late; 0, or 1 if the queue is paused or
---         has limits, or 2 if for these it gives nothing now; then for each job taken: lane, entry,
---         attempt, job, body of its `submitted` event
+--         has limits, or if for these it gives nothing now for how many ms (2 or more; unless an
+--         attempt ends or somebody changes them); then for each job taken: lane, entry, attempt, job,
+--         body of its `submitted` event
 -- Promise XACK opens once, so of all who complete a job one appends the terminal event. An attempt
 --         that ended otherwise changes something only if this consumer still owns the entry in that
 --         very attempt. All checks are per entry, so one stale item never spoils the batch; and
@@ -128,7 +129,7 @@ if control[3] and want > 0 then
   tokens = math.min(burst, tonumber(control[5] or burst) + waited * control[3] / 1000)
   want = math.min(want, math.floor(tokens))
 end
-if control[1] or control[2] or control[3] or control[7] then answer[3] = want == 0 and asked > 0 and 2 or 1 end
+if control[1] or control[2] or control[3] or control[7] then answer[3] = want == 0 and asked > 0 and 1000 or 1 end
 
 -- Taking. Where groups have a limit they take turns: all there is to take is first sorted into groups
 -- (held), further than is wanted, so that the backlog of one does not hide the others; then each
@@ -276,5 +277,9 @@ elseif want > 0 then
   take()
 end
 
-if tokens then call('HSET', CONTROL, 'tokens', tostring(tokens - taken), 'at', NOW) end
+if tokens then
+  local left = tokens - taken
+  call('HSET', CONTROL, 'tokens', tostring(left), 'at', NOW)
+  if left < 1 then answer[3] = math.max(2, math.ceil((1 - left) * 1000 / control[3])) end
+end
 return answer

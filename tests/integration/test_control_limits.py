@@ -165,6 +165,35 @@ async def test_no_window_has_more_starts_than_rate_and_burst_allow(
     assert least <= starts[enough - 1] - starts[0] + 1 <= least + 1_000
 
 
+async def test_who_gets_nothing_is_told_when_to_ask_again(floor: Floor) -> None:
+    await floor.put(3)
+    await limit(floor, rate=10.0, burst=1)
+    first, second = await floor.dispatch.cycle("w1", 2), await floor.dispatch.cycle("w2", 2)
+    assert [len(it.deliveries) for it in (first, second)] == [1, 0]
+    assert 50 < second.again_ms <= first.again_ms <= 100
+    await limit(floor)
+    free = await floor.dispatch.cycle("w1", 1)
+    assert (free.governed, free.held, free.again_ms) == (False, False, 0)
+    await floor.control.pause(by="ada")
+    assert (await floor.dispatch.cycle("w1", 1)).again_ms > 50
+
+
+async def test_a_worker_keeps_up_with_a_rate_that_allows_one_at_once(
+    server: RealServer, namespace: str
+) -> None:
+    """A token comes every 10 ms, and is gone if nobody takes it before the next."""
+    async with site_on(server, namespace) as site, producing(site) as producer:
+        floor = Floor(site)
+        await site.dispatch.open()
+        await limit(floor, rate=100.0, burst=1)
+        await producer.submit_many([Echo(number) for number in range(51)])
+        async with working(site.settings):
+            await site.until_ended(51, timeout=20)
+        starts = [milliseconds(event.position) for event in await site.events() if event.tag == "started"]
+        assert 500 <= starts[-1] - starts[0] + 1 < 1_500
+        await site.consistent()
+
+
 async def test_a_clock_set_back_does_not_stop_a_limited_queue(floor: Floor) -> None:
     await floor.put(3)
     await limit(floor, rate=100.0, burst=2)
