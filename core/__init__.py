@@ -9,6 +9,7 @@ Read in this order:
     keys         every Redis key
     dispatch     the atomic scripts (lua/) behind typed calls
     log          reading the log
+    append       facts that no script which moves jobs would write; ledgers
     endings      waiting for a job's end
     artifacts    the files jobs read and write
     settings, connection, errors

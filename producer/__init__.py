@@ -8,7 +8,8 @@ Read in this order:
     commands   cancel, retry, promote, reschedule jobs; pause, limit, drain queues
     sync       the same without an event loop
     flows      graphs of jobs, and the process that carries them out; a package of its own
-    auth, ratelimit, routes, control_routes, flow_routes    the same over HTTP
+    schedules  jobs by the clock, and the process that submits them; a package of its own
+    auth, ratelimit, routes, control_routes, flow_routes, schedule_routes    the same over HTTP
 """
 
 from penstock.producer.client import Handle, Producer
