@@ -128,7 +128,8 @@ async def test_due_jobs_start_within_100_ms_on_an_idle_worker(site: Site) -> Non
             if late[98] <= 100 or last_try:
                 break
     assert late[98] <= 100, late
-    assert late[0] >= 0
+    # An event's position may be a millisecond older than the TIME that its script has read.
+    assert late[0] >= -1
 
 
 def _lateness(story: list) -> int:  # type: ignore[type-arg]
