@@ -1,0 +1,63 @@
+/** What the pages ask for, by name: the keys under which it is kept, and how fresh it must be. */
+import { queryOptions, useQuery } from "@tanstack/react-query";
+import { api, jobPath, session } from "./client";
+import type { EventPage, Flow, FlowDetail, Job, JobEvent, Queue, Schedule, Worker } from "./types";
+
+const MAX_EVENTS = 5_000;
+
+export const sessionQuery = queryOptions({
+  queryKey: ["session"],
+  queryFn: () => session(),
+  staleTime: 60_000,
+});
+
+export const queuesQuery = queryOptions({
+  queryKey: ["queues"],
+  queryFn: async () => (await api<{ queues: Queue[] }>("/queues")).queues,
+  refetchInterval: 5_000, // counts come with the feed; rates, latencies and lag with this
+});
+
+export const workersQuery = queryOptions({
+  queryKey: ["workers"],
+  queryFn: async () => (await api<{ workers: Worker[] }>("/workers")).workers,
+  refetchInterval: 2_000,
+});
+
+export const schedulesQuery = queryOptions({
+  queryKey: ["schedules"],
+  queryFn: async () => (await api<{ schedules: Schedule[] }>("/schedules")).schedules,
+  refetchInterval: 5_000,
+});
+
+export const flowsQuery = queryOptions({
+  queryKey: ["flows"],
+  queryFn: async () => (await api<{ flows: Flow[]; next: string | null }>("/flows?limit=100")).flows,
+  refetchInterval: 2_000,
+});
+
+export const flowQuery = (id: string) =>
+  queryOptions({
+    queryKey: ["flow", id],
+    queryFn: () => api<FlowDetail>(`/flows/${id}`),
+    refetchInterval: (query) => (query.state.data?.state === "active" ? 1_000 : false),
+  });
+
+export const jobQuery = (id: string) =>
+  queryOptions({ queryKey: ["job", id], queryFn: () => api<Job>(jobPath(id)) });
+
+export const eventsQuery = (id: string) =>
+  queryOptions({ queryKey: ["events", id], queryFn: () => allEvents(id) });
+
+export const useQueues = () => useQuery(queuesQuery);
+
+async function allEvents(id: string): Promise<JobEvent[]> {
+  const events: JobEvent[] = [];
+  let after = "";
+  while (events.length < MAX_EVENTS) {
+    const page = await api<EventPage>(`${jobPath(id)}/events?limit=500&after=${after}`);
+    events.push(...page.events);
+    if (page.next === null) break;
+    after = page.next;
+  }
+  return events;
+}

@@ -1,0 +1,136 @@
+/** What the API answers, as far as the pages show it. Times are ISO 8601 in UTC, `_ms` and `_s` say units. */
+
+export const STATES = ["waiting", "delayed", "active", "completed", "failed", "cancelled"] as const;
+export type State = (typeof STATES)[number];
+export type Counts = Record<State, number>;
+
+export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+
+export type Session = {
+  user: string | null;
+  role: "operate" | "read";
+  login_needed: boolean;
+  csrf: string;
+  version: string;
+  notice: string | null;
+};
+
+export type Rates = { submitted: number; started: number; completed: number; failed: number };
+type Quantiles = { count: number; p50: number | null; p95: number | null; p99: number | null };
+type Windows = { last_5_minutes: Quantiles; last_60_minutes: Quantiles };
+
+export type Queue = {
+  queue: string;
+  paused: boolean;
+  limits: Partial<Record<"rate" | "burst" | "concurrency" | "per_group" | "backlog", number>>;
+  counts: Counts;
+  types: Record<string, Counts>;
+  totals: Record<string, number>;
+  failures: Record<string, number>;
+  rates: Record<"last_minute" | "last_5_minutes", Rates & { retried: number }>;
+  wait_ms: Windows;
+  run_ms: Windows;
+  oldest_waiting_s: number | null;
+  lag_s: number;
+};
+
+export type JobRow = {
+  id: string;
+  queue: string;
+  type: string;
+  state: State;
+  attempt: number;
+  submitted_at: string;
+  ready_at: string;
+  updated_at: string;
+  misfits: number;
+};
+export type JobPage = { jobs: JobRow[]; next: string | null };
+
+export type Failure = { error: string; message: string; reason: string; traceback: string };
+
+export type Job = JobRow & {
+  priority: "high" | "normal" | "low";
+  attempts: number;
+  timeout: number;
+  tags: string[];
+  key: string;
+  by: string;
+  payload: Json;
+  started_at: string | null;
+  finished_at: string | null;
+  wait_ms: number | null;
+  run_ms: number | null;
+  progress: { fraction: number; message: string; data: Json } | null;
+  result: Json;
+  error: Failure | null;
+  origin: string;
+  group: string;
+  unique: string;
+  ttl: number;
+};
+
+export type JobEvent = { position: string; at: string; event: string; data: Record<string, Json> };
+export type EventPage = { events: JobEvent[]; next: string | null };
+
+export type Worker = {
+  name: string;
+  queues: string[];
+  types: string[];
+  slots: number;
+  running: number;
+  stuck: number;
+  leaving: boolean;
+  host: string;
+  pid: number;
+  version: string;
+  started_at: string;
+  seen_at: string;
+  memory: number;
+  jobs: { id: string; type: string; attempt: number; since: string }[];
+};
+
+export type Schedule = {
+  name: string;
+  queue: string;
+  job: { type: string; payload: Json };
+  overlap: string;
+  catch_up: string;
+  paused: boolean;
+  next: string[];
+  cron?: string;
+  every?: number;
+  tz?: string;
+  waiting?: number;
+  last_job?: string;
+  last?: { event: string; at: string; tick: string; job?: string; reason?: string };
+};
+
+export type FlowNode = {
+  name: string;
+  type: string;
+  queue: string;
+  state: "waiting" | "called" | "submitted" | "completed" | "failed" | "cancelled" | "skipped";
+  after?: string[];
+  job?: string;
+  why?: string;
+};
+export type Flow = {
+  id: string;
+  name: string;
+  state: "active" | "completed" | "failed" | "cancelled";
+  by: string;
+  submitted_at: string;
+  ended_at: string | null;
+  progress: number;
+  counts: Record<string, number>;
+};
+export type FlowDetail = Flow & { cancelled: boolean; nodes: FlowNode[] };
+
+export type Changes = {
+  at: number;
+  queues: Record<string, { counts: Counts; rates: Rates }>;
+  jobs: JobRow[];
+  more: number;
+  job_events?: JobEvent[];
+};

@@ -1,0 +1,219 @@
+/** All queues at a glance: what waits, what runs, how fast, how late. */
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { lazy, Suspense, useMemo } from "react";
+import { api } from "../api/client";
+import { KEPT_S, useTicks } from "../api/feed";
+import { queuesQuery, useQueues, workersQuery } from "../api/queries";
+import { type Queue, STATES } from "../api/types";
+import { count, duration, rate } from "../lib/format";
+import { Button, Empty, Figure, Loading, PageHead, Trouble } from "../parts/basic";
+import { useMayOperate } from "../parts/here";
+import { Spark } from "../parts/spark";
+import { doing } from "../parts/toast";
+import { Link } from "../router";
+
+const Chart = lazy(() => import("../parts/chart"));
+const SPARK_S = 60;
+const LATE_S = 5;
+
+export function Overview() {
+  const { data: queues, error, refetch } = useQueues();
+  if (error && !queues) return <Trouble error={error} again={refetch} />;
+  return (
+    <>
+      <PageHead title="Overview" note={queues && `${count(queues.length)} queues, live`} />
+      {queues ? <Totals queues={queues} /> : <Loading rows={2} />}
+      <Throughput />
+      {queues ? <QueueTable queues={queues} /> : <Loading />}
+    </>
+  );
+}
+
+function Totals({ queues }: { queues: Queue[] }) {
+  const { data: workers } = useQuery(workersQuery);
+  const sum = (of: (queue: Queue) => number) => queues.reduce((total, it) => total + of(it), 0);
+  const lag = Math.max(0, ...queues.map((it) => it.lag_s));
+  const oldest = Math.max(0, ...queues.map((it) => it.oldest_waiting_s ?? 0));
+  const failed = sum((it) => it.counts.failed);
+  const ended = sum((it) => it.rates.last_5_minutes.completed + it.rates.last_5_minutes.failed);
+  const lost = sum((it) => it.rates.last_5_minutes.failed);
+  return (
+    <dl className="figures">
+      <Figure name="Waiting" value={count(sum((it) => it.counts.waiting))} tone="waiting" />
+      <Figure name="Running" value={count(sum((it) => it.counts.active))} tone="active" />
+      <Figure name="Failed" value={count(failed)} {...(failed > 0 && { tone: "failed" })} />
+      <Figure
+        name="Completed per s"
+        value={rate(sum((it) => it.rates.last_minute.completed))}
+        tone="completed"
+      />
+      <Figure name="Failing, last 5 m" value={ended ? `${((100 * lost) / ended).toFixed(1)} %` : "–"} />
+      <Figure name="Longest wait" value={oldest ? duration(oldest * 1000) : "–"} />
+      <Figure name="Workers" value={workers ? count(workers.filter((it) => !it.leaving).length) : "–"} />
+      <Figure name="Projection lag" value={duration(lag * 1000)} {...(lag > LATE_S && { tone: "failed" })} />
+    </dl>
+  );
+}
+
+/** The last minutes, second by second, as they came while this page was open. */
+function Throughput() {
+  const ticks = useTicks();
+  const { times, lines } = useMemo(() => {
+    const now = Math.floor(Date.now() / 1000);
+    const before = Math.max(0, KEPT_S - ticks.length);
+    const start = Math.floor((ticks[0]?.at ?? Date.now()) / 1000) - before;
+    const gap = new Array<null>(before).fill(null);
+    const line = (name: string, color: string, of: "submitted" | "completed" | "failed") => ({
+      name,
+      color,
+      values: [
+        ...gap,
+        ...ticks.map((it) => Object.values(it.rates).reduce((sum, rates) => sum + rates[of], 0)),
+      ],
+    });
+    return {
+      times: [...gap.map((_, n) => start + n), ...ticks.map((it) => it.at / 1000)].map((it) =>
+        Math.min(it, now + 1),
+      ),
+      lines: [
+        line("submitted", "--waiting", "submitted"),
+        line("completed", "--completed", "completed"),
+        line("failed", "--failed", "failed"),
+      ],
+    };
+  }, [ticks]);
+  return (
+    <section className="panel">
+      <header>
+        <h2>Throughput</h2>
+        <span className="dim">
+          jobs per second, all queues, since this page was opened (at most 5 minutes)
+        </span>
+      </header>
+      <Suspense fallback={<div className="chart-room" />}>
+        <Chart
+          times={times}
+          lines={lines}
+          unit={rate}
+          height={190}
+          label="Jobs per second over the last minutes"
+        />
+      </Suspense>
+    </section>
+  );
+}
+
+function QueueTable({ queues }: { queues: Queue[] }) {
+  if (queues.length === 0) {
+    return <Empty title="No queue yet">The first job that is submitted makes one.</Empty>;
+  }
+  return (
+    <section className="panel flush">
+      <header>
+        <h2>Queues</h2>
+      </header>
+      <div className="table-room" tabIndex={0} role="region" aria-label="Queues">
+        <table className="queues">
+          <thead>
+            <tr>
+              <th>Queue</th>
+              {STATES.map((state) => (
+                <th key={state} className="number">
+                  {state}
+                </th>
+              ))}
+              <th className="number">per s</th>
+              <th>last minute</th>
+              <th
+                className="number"
+                title="From ready to started, last 5 minutes: median and 95th percentile"
+              >
+                wait p50 · p95
+              </th>
+              <th className="number" title="Run time of attempts, last 5 minutes: median and 95th percentile">
+                run p50 · p95
+              </th>
+              <th />
+            </tr>
+          </thead>
+          <tbody>
+            {queues.map((queue) => (
+              <QueueRow key={queue.queue} queue={queue} />
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
+function QueueRow({ queue: it }: { queue: Queue }) {
+  const ticks = useTicks();
+  const recent = ticks.slice(-SPARK_S).map((tick) => tick.rates[it.queue]?.completed ?? 0);
+  const bars = Array.from({ length: 20 }, (_, n) =>
+    recent.slice(n * 3, n * 3 + 3).reduce((a, b) => a + b, 0),
+  );
+  const wait = it.wait_ms.last_5_minutes;
+  const run = it.run_ms.last_5_minutes;
+  return (
+    <tr>
+      <th scope="row">
+        <Link href={`/jobs?queue=${it.queue}`}>{it.queue}</Link>
+        {it.paused && (
+          <span className="badge" data-state="delayed">
+            paused
+          </span>
+        )}
+        {it.lag_s > LATE_S && (
+          <span className="badge" data-state="failed">
+            {duration(it.lag_s * 1000)} behind
+          </span>
+        )}
+      </th>
+      {STATES.map((state) => (
+        <td key={state} className="number" data-label={state}>
+          <Link
+            href={`/jobs?queue=${it.queue}&state=${state}`}
+            className="count"
+            data-tone={it.counts[state] ? state : ""}
+          >
+            {count(it.counts[state])}
+          </Link>
+        </td>
+      ))}
+      <td className="number" data-label="per s">
+        {rate(it.rates.last_minute.completed)}
+      </td>
+      <td>
+        <Spark values={bars} label={`Completed in ${it.queue} over the last minute`} tone="completed" />
+      </td>
+      <td className="number" data-label="wait p50 · p95">
+        {duration(wait.p50)} · {duration(wait.p95)}
+      </td>
+      <td className="number" data-label="run p50 · p95">
+        {duration(run.p50)} · {duration(run.p95)}
+      </td>
+      <td className="end">
+        <PauseButton queue={it} />
+      </td>
+    </tr>
+  );
+}
+
+function PauseButton({ queue: { queue, paused } }: { queue: Queue }) {
+  const client = useQueryClient();
+  const may = useMayOperate();
+  const act = paused ? "resume" : "pause";
+  const turn = async () => {
+    await doing(api(`/queues/${queue}/${act}`, "POST"), `${queue} ${paused ? "goes on" : "is paused"}`);
+    client.setQueryData(queuesQuery.queryKey, (old) =>
+      old?.map((it) => (it.queue === queue ? { ...it, paused: !paused } : it)),
+    );
+  };
+  if (!may) return null;
+  return (
+    <Button kind="quiet" icon={paused ? "play" : "pause"} aria-label={`${act} ${queue}`} onClick={turn}>
+      {paused ? "Resume" : "Pause"}
+    </Button>
+  );
+}
