@@ -230,14 +230,20 @@ class PartitionWorker:
     # Listening and living
 
     async def _listen(self) -> None:
-        """While the loop is idle, block on the lanes; each entry that comes goes to the loop."""
+        """While the loop is idle, block on the lanes; each entry that comes goes to the loop.
+
+        From a queue that is governed none is taken this way: what it gives now, and that jobs of a group
+        come in order, is up to its script. There an entry only wakes the loop.
+        """
         lanes = self.keys.lanes[:3]
-        words: list[Any] = ["BLOCK", int(BLOCK_S * 1000), "STREAMS", *lanes, ">", ">", ">"]
+        words = ("COUNT", 1, "BLOCK", int(BLOCK_S * 1000), "STREAMS", *lanes)
         while True:
             await self._idle.wait()
-            consumer = self._consumer
+            consumer, looks = self._consumer, self._governed
+            take = ("XREADGROUP", "GROUP", GROUP, consumer, *words, ">", ">", ">")
+            look = ("XREAD", *words, "$", "$", "$")
             try:
-                reply = await command(self._redis, "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, *words)
+                reply = await command(self._redis, *(look if looks else take))
             except (RedisError, OSError) as error:
                 await self._mend(error)
                 continue
@@ -246,6 +252,10 @@ class PartitionWorker:
                 await self._persist(
                     partial(self._dispatch.release, consumer, "its worker's lease ran out", leave=True)
                 )
+                self._wake.set()
+                continue
+            if reply and looks:
+                self._idle.clear()
                 self._wake.set()
                 continue
             for stream, entries in reply or ():
