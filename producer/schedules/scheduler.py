@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from penstock.core.append import MAX_FACTS, Fact
 from penstock.core.connection import BLOCK_S, LOST, check_server, connect, passing
@@ -89,7 +89,7 @@ class Scheduler:
                 if seconds > 0:
                     await self.ledger.wait(seconds)
             except (RedisError, OSError, Unavailable) as error:
-                if not isinstance(error, Unavailable) and not passing(error):
+                if not isinstance(error, Unavailable | OutOfMemoryError) and not passing(error):
                     raise
                 _log.warning("no ticks at the moment: %s", error)
                 await asyncio.sleep(PAUSE_S)
