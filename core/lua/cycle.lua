@@ -271,8 +271,13 @@ local function take_turns(looks)
 end
 
 if in_turns and want > 0 then
+  -- Four times the work for each job: fewer at a time, so that others need not wait for this script
+  -- longer than usual; if there may be more, the consumer is to ask again at once.
+  local most = 32
+  want = math.min(want, most)
   sort(want + 64)
   take_turns(want + 512)
+  if taken == most and asked > most then answer[3] = 2 end
 elseif want > 0 then
   take()
 end

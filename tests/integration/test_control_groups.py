@@ -261,13 +261,22 @@ async def test_a_hundred_full_groups_do_not_hide_the_one_with_room(floor: Floor)
     await limit(floor, per_group=1)
     full = [f"g{number}" for number in range(100)]
     await floor.send([submission(group=name) for name in [*full, "z"]])
-    running = await floor.take(want=200)
+    running = [it for _ in range(4) for it in await floor.take(want=200)]
     assert len(running) == 101
     await floor.send([submission(group=name) for name in full])
     (last,) = await floor.put(group="z")
     assert await floor.take("w2", want=200) == []
     z = next(it for it in running if it.job == running[-1].job)
     assert names((await floor.report(done(z), want=1)).deliveries) == [last]
+
+
+async def test_a_cycle_gives_few_in_turn_and_says_that_there_is_more(floor: Floor) -> None:
+    await limit(floor, per_group=100)
+    await floor.put(70, group="a")
+    cycles = [await floor.dispatch.cycle("w1", 100) for _ in range(3)]
+    assert [len(cycle.deliveries) for cycle in cycles] == [32, 32, 6]
+    assert [cycle.held for cycle in cycles] == [True, True, False]
+    assert cycles[0].again_ms == 2
 
 
 async def test_the_jobs_of_a_group_start_in_the_order_of_their_lane_and_log(floor: Floor) -> None:
