@@ -5,6 +5,7 @@ folds what is new in the ledger before it answers: there is nothing to rebuild a
 is written only if the ledger has not moved on since it was decided; else it is decided anew.
 """
 
+import asyncio
 import base64
 import binascii
 import secrets
@@ -54,21 +55,27 @@ class Endpoints:
         self.position = START
         self._known: Mapping[str, Endpoint] = {}
         self._facts = 0
+        self._reading: Final = asyncio.Lock()
 
     async def all(self) -> Mapping[str, Endpoint]:
         """Every endpoint by name."""
-        while True:
-            page = await self._log.page(self.position)
-            if not page and self.position != START and await self._log.tip() != self.position:
-                # The ledger was lost, and may have begun anew: so do we.
-                self.position, self._known, self._facts = START, {}, 0
-                continue
-            for event in page:
-                fact = read_fact(event)
-                self._known, self.position = fold(self._known, event, fact), event.position
-                self._facts = 0 if isinstance(fact, WebhooksKept) else self._facts + 1
-            if len(page) < PAGE:
-                return self._known
+        async with self._reading:
+            while not await self._catch_up():
+                pass
+            return self._known
+
+    async def _catch_up(self) -> bool:
+        """Fold a page of what is new; whether that was all."""
+        page = await self._log.page(self.position)
+        if not page and self.position != START and await self._log.tip() != self.position:
+            # The ledger was lost, and may have begun anew: so do we.
+            self.position, self._known, self._facts = START, {}, 0
+            return False
+        for event in page:
+            fact = read_fact(event)
+            self._known, self.position = fold(self._known, event, fact), event.position
+            self._facts = 0 if isinstance(fact, WebhooksKept) else self._facts + 1
+        return len(page) < PAGE
 
     async def get(self, name: str) -> Endpoint:
         """Raises NotFound."""

@@ -66,7 +66,7 @@ async def _watch(redis: Redis, keys: Keys, settings: Settings, roster: Roster) -
             if found is not roster.endpoints:
                 _log.info("%d endpoints: %s", len(found), ", ".join(sorted(found)) or "none")
                 if found:
-                    await _one_at_a_time(redis, keys.partition(QUEUE))
+                    await one_at_a_time(redis, keys.partition(QUEUE))
                 roster.update(found)
             await follow(redis, endpoints.keys, endpoints.position, 1)
         except (RedisError, OSError) as error:
@@ -75,7 +75,7 @@ async def _watch(redis: Redis, keys: Keys, settings: Settings, roster: Roster) -
             await asyncio.sleep(RETRY_S)
 
 
-async def _one_at_a_time(redis: Redis, queue: PartitionKeys) -> None:
+async def one_at_a_time(redis: Redis, queue: PartitionKeys) -> None:
     """Let each group of deliveries be worked in order, unless somebody has set another limit."""
     names = ("per_group", "rate", "burst", "concurrency", "backlog")
     values = await command(redis, "HMGET", queue.control, *names)

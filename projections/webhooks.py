@@ -35,7 +35,7 @@ from penstock.core.events import QUEUE_TAGS, Event, Submitted, decode
 from penstock.core.jobs.webhook import QUEUE, DeliverWebhook
 from penstock.core.keys import PartitionKeys
 from penstock.core.log import Log, follow
-from penstock.core.positions import START, milliseconds, order
+from penstock.core.positions import milliseconds, order
 from penstock.core.webhooks import READER, Endpoint, event_name
 from penstock.projections.details import instant
 from penstock.projections.sealed import shown_body
@@ -212,9 +212,9 @@ class PartitionWebhooks:
         """Wait until the log goes on or the endpoints are others. False if the log was lost: it ends before
         what was read."""
         changing = asyncio.create_task(changed.wait())
-        newest = max((line.position for line in lines), key=order, default=START)
-        if newest == START:
+        if not lines:
             return await changing
+        newest = max((line.position for line in lines), key=order)
         hearing = asyncio.create_task(follow(self._redis, self.keys, newest, 1))
         try:
             await asyncio.wait([changing, hearing], return_when=asyncio.FIRST_COMPLETED)

@@ -152,6 +152,23 @@ async def test_one_that_reads_what_is_old_holds_up_nobody(
         assert len({line.position for line in lines}) == 1  # from here on they read together
 
 
+async def test_a_log_that_is_still_empty_is_listened_to(server: RealServer, namespace: str) -> None:
+    async with site_on(server, namespace) as site, producing(site) as producer:
+        await endpoint(site, "crm", URL)
+        await endpoints_of(site).say("crm", WebhookReplayed("0-0"))
+        heard = asyncio.Event()
+
+        async def hear(deliveries: Sequence[Delivery]) -> Sequence[str]:
+            heard.set()
+            return []
+
+        running = asyncio.create_task((await reader(site, hear)).run())
+        await asyncio.sleep(0)
+        await producer.submit(Echo(1))
+        await asyncio.wait_for(heard.wait(), 10)
+        running.cancel()
+
+
 async def test_a_full_queue_of_deliveries_loses_nothing(server: RealServer, namespace: str) -> None:
     async with site_on(server, namespace) as site, producing(site) as producer:
         await endpoint(site, "crm", URL)

@@ -85,6 +85,19 @@ async def test_the_events_of_a_job_arrive_in_order(server: RealServer, namespace
                 assert len({it.id for it in arrived}) == len(arrived)
 
 
+async def test_they_arrive_in_order_from_idle_senders_too(server: RealServer, namespace: str) -> None:
+    """Two of them, which wait for the next delivery by a blocking read: job after job, all events at once."""
+    async with hooked(server, namespace) as site, producing(site) as producer:
+        with receiving() as receiver:
+            await endpoint(site, "all", f"{receiver.url}/hook")
+            async with sending(site.settings), sending(site.settings), working(site.settings):
+                for number in range(1, 21):
+                    job = await producer.submit(Echo(number))
+                    got = (await receiver.until(3 * number))[-3:]
+                    assert {it.event["data"]["job"] for it in got} == {job.id}
+                    assert names(got) == ["job.submitted", "job.started", "job.completed"]
+
+
 async def test_an_endpoint_is_sent_what_it_asked_for(server: RealServer, namespace: str) -> None:
     async with hooked(server, namespace) as site, producing(site) as producer:
         with receiving("/failed", "/echo", "/other", "/queue") as receiver:

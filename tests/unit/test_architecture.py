@@ -51,7 +51,7 @@ REDIS = (
             "webhook*",
         ]
     ),
-    *(f"ui/{name}.py" for name in ["api", "embedded", "problems"]),
+    *(f"ui/{name}.py" for name in ["api", "embedded", "problems", "webhooks"]),
 )
 CONNECTIONS = {"core/connection.py", "ui/embedded.py"}
 WEB = {"litestar", "hypercorn", "uvicorn", "granian"}
