@@ -4,13 +4,18 @@ Read in this order:
 
     histogram    durations as counts in buckets
     views        the read models, as pure folds
+    base         what the trimmed part of a log had counted
     store        the views in Redis, written by compare-and-set (core/lua/apply.lua)
     projector    the process that folds
     rebuild      the views made anew from the log
+    trimming     a batch of ended jobs leaves the log (core/lua/trim.lua)
+    retention    which, and when
     details      one job's story, told from its events
     figures      what is told of a whole queue
     queries      the questions
     routes       the same over HTTP
+    filters      the jobs that fit a filter
+    bulk         acting on all of them
 
     feed_cursor     where a reader is, over all logs, as one short text
     feed_tail       the growing end of one log, and whether one can go on from a place in it

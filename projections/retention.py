@@ -36,8 +36,8 @@ from penstock.projections.trimming import Batch, Trimming, last_event
 from penstock.projections.views import Stats, read_stats
 
 # A batch is one call of the script, a few ms of the server's time.
-BATCH_JOBS: Final = 1_000
-BATCH_EVENTS: Final = 4_000
+BATCH_JOBS: Final = 500
+BATCH_EVENTS: Final = 2_000
 _FOLDED_S: Final = 0.01  # how often to look whether the views have seen the last batch
 _LONGEST_PAUSE_S: Final = 60.0
 _SHORTEST_PAUSE_S: Final = 0.2

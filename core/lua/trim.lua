@@ -40,9 +40,14 @@ for _, position in ipairs(call('HVALS', KEYS[4])) do
   if not has_seen(position) then return 0 end
 end
 
+local lanes = {}
+for lane = 5, 8 do
+  if call('XLEN', KEYS[lane]) > 0 then lanes[#lanes + 1] = KEYS[lane] end
+end
+
 local function stands_in_a_lane(entry)
-  for lane = 5, 8 do
-    if #call('XRANGE', KEYS[lane], entry, entry) > 0 then return true end
+  for _, lane in ipairs(lanes) do
+    if #call('XRANGE', lane, entry, entry) > 0 then return true end
   end
   return false
 end
@@ -51,6 +56,7 @@ local minutes = 8
 local old = minutes + 2 * tonumber(ARGV[4])
 local at = old + tonumber(ARGV[5])
 local marker = 8
+local taken_up = {}
 for job = 1, tonumber(ARGV[6]) do
   local entries = tonumber(ARGV[at])
   for i = at + 1, at + entries do
@@ -61,13 +67,16 @@ for job = 1, tonumber(ARGV[6]) do
   for i = at + 1, at + ends do
     marker = marker + 1
     local taker = call('GET', KEYS[marker])
-    if taker and taker ~= ARGV[i] then return job end
+    if taker then
+      if taker ~= ARGV[i] then return job end
+      taken_up[#taken_up + 1] = KEYS[marker]
+    end
   end
   at = at + ends + 1
 end
 
 for i = at, #ARGV, 1000 do call('XDEL', KEYS[2], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
-for i = 9, #KEYS do call('DEL', KEYS[i]) end
+for _, key in ipairs(taken_up) do call('DEL', key) end
 for i = minutes, old - 1, 2 do call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
 for i = old, old + ARGV[5] - 1 do call('HDEL', KEYS[3], ARGV[i]) end
 local id = call('XADD', KEYS[2], '*', 'event', 'trimmed', 'job', '', 'body', ARGV[7])

@@ -3,7 +3,7 @@ rebuild of the trimmed log gives the same bytes (I1)."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -396,8 +396,10 @@ async def test_the_marks_of_ends_that_were_taken_up_go_with_their_jobs(
     assert await is_clean_fold(redis, keys)
 
 
-async def test_memory_is_flat_under_a_load_that_does_not_end(own_server: RealServer, namespace: str) -> None:
-    settings = soon(own_server, namespace)
+async def test_memory_is_flat_under_a_load_that_does_not_end(
+    make_server: Callable[..., RealServer], namespace: str
+) -> None:
+    settings = soon(make_server(), namespace)
     keys = Keys(namespace).partition("mail")
     used: list[int] = []
     async with connect(settings) as redis, projecting(settings):

@@ -11,12 +11,14 @@ from penstock.core.contracts import contracts
 from penstock.core.endpoints import Endpoints
 from penstock.core.keys import Keys
 from penstock.core.settings import Secret, Settings
+from penstock.ui import system
 
 HEAVY = ("PIL", "lingua", "httpx", "aiosmtplib", "jinja2", "obstore", "redis", "litestar")
-ASYNC = {"email.send", "ai.chat", "penstock.webhook"}
+ASYNC = {"email.send", "ai.chat", "penstock.webhook", "penstock.bulk"}
 LOOK = f"""
 import sys
-import penstock.core.jobs.ai, penstock.core.jobs.email, penstock.core.jobs.image, penstock.core.jobs.webhook
+import penstock.core.jobs.ai, penstock.core.jobs.email, penstock.core.jobs.image
+import penstock.core.jobs.bulk, penstock.core.jobs.webhook
 print(*sorted(set(sys.modules) & {set(HEAVY)!r}))
 """
 
@@ -31,14 +33,16 @@ def test_declaring_the_built_in_jobs_loads_nothing_heavy() -> None:
 
 
 def test_every_built_in_contract_has_a_handler_in_its_own_queue() -> None:
-    modules = {"ai": ai, "email": email, "image": image, "webhooks": webhooks}
-    redis = connect(Settings(redis_url=Secret("unix:///nowhere")))
+    modules = {"ai": ai, "email": email, "image": image, "webhooks": webhooks, "penstock": system}
+    settings = Settings(redis_url=Secret("unix:///nowhere"))
+    redis = connect(settings)
+    system.enter_handlers(settings)
     webhooks.register(webhooks.Sender(Endpoints(redis, Keys("test"), None), allow_private=False))
     declared = [entry for entry in contracts() if entry.payload.__module__.startswith("penstock.core.jobs.")]
     assert {entry.type for entry in declared} == {
         *("ai.chat", "ai.language", "ai.ocr"),
         "email.send",
-        "penstock.webhook",
+        *("penstock.bulk", "penstock.webhook"),
         *("image.convert", "image.crop", "image.resize", "image.thumbnails", "image.watermark"),
     }
     for entry in declared:
