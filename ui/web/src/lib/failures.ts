@@ -1,6 +1,8 @@
 /** Failures that differ only in their particulars (ids, numbers, quoted words, addresses) are one kind. */
 import type { Job } from "../api/types";
 
+const MAX_WORDS = 300;
+
 export type Group = {
   key: string;
   error: string;
@@ -24,6 +26,15 @@ export function normalised(message: string): string {
     .replace(/\b0x[0-9a-f]+\b|\b[0-9a-f]{12,}\b/gi, "<hex>")
     .replace(/\d+(\.\d+)?/g, "<n>")
     .trim();
+}
+
+/** The longest words that all messages of this kind share, as the server's filter finds them. */
+export function sharedWords(message: string): string {
+  const pieces = normalised(message)
+    .split(/<(?:url|address|artifact|uuid|job|text|hex|n)>/)
+    .map((it) => it.trim());
+  const longest = pieces.reduce((a, b) => (b.length > a.length ? b : a), "");
+  return longest.slice(0, MAX_WORDS);
 }
 
 /** Groups by job type, error and normalised message; the greatest first. */

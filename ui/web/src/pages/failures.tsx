@@ -4,15 +4,16 @@
  * not change, so that each is read once.
  */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useMemo, useRef, useState } from "react";
+import { useMemo, useState } from "react";
 import { api, jobPath } from "../api/client";
 import { useChanges } from "../api/feed";
 import { useQueues } from "../api/queries";
 import type { Job, JobPage, JobRow } from "../api/types";
-import { type Group, grouped, histogram } from "../lib/failures";
+import { type Group, grouped, histogram, sharedWords } from "../lib/failures";
 import { count } from "../lib/format";
 import { inTurns } from "../lib/turns";
-import { Ago, Button, Dialog, Empty, Loading, PageHead, Trouble } from "../parts/basic";
+import { Ago, Button, Empty, Loading, PageHead, Trouble } from "../parts/basic";
+import { type Act, BulkDialog } from "../parts/bulk";
 import { useMayOperate } from "../parts/here";
 import { Spark } from "../parts/spark";
 import { Link } from "../router";
@@ -88,7 +89,14 @@ async function whole(row: JobRow): Promise<Job | null> {
 
 function GroupCard({ group }: { group: Group }) {
   const may = useMayOperate();
-  const [asking, setAsking] = useState(false);
+  const [act, setAct] = useState<Act | null>(null);
+  const words = sharedWords(group.message);
+  const filter = {
+    queue: group.queue,
+    type: group.type,
+    state: "failed",
+    ...((words || group.error) && { error: words || group.error }),
+  };
   const moments = group.jobs.map((it) => Date.parse(it.finished_at ?? it.updated_at));
   const bars = histogram(moments, Date.parse(group.first), Date.parse(group.last), BINS);
   return (
@@ -114,76 +122,18 @@ function GroupCard({ group }: { group: Group }) {
             Newest
           </Link>
           {may && (
-            <Button icon="retry" onClick={() => setAsking(true)}>
-              Run again…
-            </Button>
+            <>
+              <Button icon="cancel" onClick={() => setAct("discard")}>
+                Discard…
+              </Button>
+              <Button icon="retry" onClick={() => setAct("retry")}>
+                Run again…
+              </Button>
+            </>
           )}
         </span>
       </footer>
-      <Dialog title="Run again" open={asking} onClose={() => setAsking(false)}>
-        <RunAgain jobs={group.jobs} onClose={() => setAsking(false)} />
-      </Dialog>
+      <BulkDialog act={act} filter={filter} onClose={() => setAct(null)} />
     </article>
-  );
-}
-
-/** The count first; then progress, and a stop. Each end is taken up once, however often it is asked for. */
-function RunAgain({ jobs: given, onClose }: { jobs: Job[]; onClose: () => void }) {
-  const client = useQueryClient();
-  const [jobs] = useState(given);
-  const [done, setDone] = useState(0);
-  const [refused, setRefused] = useState(0);
-  const [phase, setPhase] = useState<"asked" | "running" | "over">("asked");
-  const stop = useRef(false);
-  const run = async () => {
-    setPhase("running");
-    await inTurns(jobs, AT_ONCE, async ({ id }) => {
-      if (stop.current) return;
-      await api(`${jobPath(id)}/retry`, "POST").catch(() => setRefused((n) => n + 1));
-      setDone((n) => n + 1);
-    });
-    setPhase("over");
-    client.invalidateQueries({ queryKey: ["failures"] });
-  };
-  return (
-    <div className="ask">
-      <p>
-        {count(jobs.length)} {jobs.length === 1 ? "job" : "jobs"} of this kind will run again, from the
-        beginning, with all attempts.
-      </p>
-      {phase !== "asked" && (
-        <div className="progress-line">
-          <progress max={jobs.length} value={done} aria-label="Progress" />
-          <b>
-            {count(done)} of {count(jobs.length)}
-          </b>
-          {refused > 0 && <span className="dim">{count(refused)} had moved on and were left</span>}
-        </div>
-      )}
-      <div className="actions">
-        {phase === "asked" && <Button onClick={onClose}>Leave them</Button>}
-        {phase === "asked" && (
-          <Button kind="primary" icon="retry" onClick={run}>
-            Run {count(jobs.length)} again
-          </Button>
-        )}
-        {phase === "running" && (
-          <Button
-            kind="danger"
-            icon="cancel"
-            onClick={() => {
-              stop.current = true;
-            }}
-          >
-            Stop
-          </Button>
-        )}
-        {phase === "over" && (
-          <Button kind="primary" onClick={onClose}>
-            Done
-          </Button>
-        )}
-      </div>
-    </div>
   );
 }

@@ -115,7 +115,7 @@ function words(event: string, data: Record<string, Json>): string {
   if (event === "failed") return `${text("reason")}: ${text("error")}: ${text("message")}`;
   if (event === "completed") return data.ms === undefined ? "" : `ran ${duration(Number(data.ms))}`;
   return Object.entries(data)
-    .filter(([name]) => name !== "type" && name !== "trace")
-    .map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`)
+    .filter(([name, value]) => name !== "type" && name !== "trace" && typeof value !== "object")
+    .map(([name, value]) => `${name} ${value}`)
     .join(" · ");
 }

@@ -15,6 +15,8 @@ import { typing } from "../keys";
 import { count, duration } from "../lib/format";
 import { byAge, nextPage, type Page, type Source, sourcesOf } from "../lib/merge";
 import { Ago, Badge, Button, Empty, Loading, PageHead, Trouble } from "../parts/basic";
+import { type Act, BulkDialog } from "../parts/bulk";
+import { useMayOperate } from "../parts/here";
 import { go, Link, useSearch } from "../router";
 
 const PAGE = 200;
@@ -34,7 +36,9 @@ export function Jobs() {
   };
   return (
     <div className="fill">
-      <PageHead title="Jobs" />
+      <PageHead title="Jobs">
+        <FilterActs filter={filter} />
+      </PageHead>
       <FilterBar filter={filter} queues={queues ?? []} change={change} />
       <Trouble error={queues ? null : error} again={refetch} />
       {queues ? (
@@ -47,6 +51,36 @@ export function Jobs() {
         !error && <Loading rows={12} />
       )}
     </div>
+  );
+}
+
+const ACTS: Record<string, [Act, string][]> = {
+  waiting: [["cancel", "Cancel all…"]],
+  delayed: [
+    ["cancel", "Cancel all…"],
+    ["promote", "Run all now…"],
+  ],
+  active: [["cancel", "Cancel all…"]],
+  failed: [
+    ["discard", "Discard all…"],
+    ["retry", "Run all again…"],
+  ],
+};
+
+/** What can be done to all that fit the filter. */
+function FilterActs({ filter }: { filter: Filter }) {
+  const [act, setAct] = useState<Act | null>(null);
+  if (!useMayOperate()) return null;
+  const said = Object.fromEntries(Object.entries(filter).filter(([, value]) => value));
+  return (
+    <>
+      {ACTS[filter.state]?.map(([one, name]) => (
+        <Button key={one} onClick={() => setAct(one)}>
+          {name}
+        </Button>
+      ))}
+      <BulkDialog act={act} filter={said} onClose={() => setAct(null)} />
+    </>
   );
 }
 
@@ -142,9 +176,7 @@ function JobList({ filter, names }: { filter: Filter; names: string }) {
   });
   const { rows, held, show, changed } = useLiveRows(filter, list.data?.pages);
   const room = useRef<HTMLDivElement>(null);
-  const reading = useRef(false);
   const { at, setAt } = useCursor(rows, room);
-  reading.current = at !== null || (room.current?.scrollTop ?? 0) > ROW_PX / 2;
   useChanges((changes) => changed(changes.jobs, at !== null || (room.current?.scrollTop ?? 0) > ROW_PX / 2));
 
   if (list.error) return <Trouble error={list.error} again={list.refetch} />;

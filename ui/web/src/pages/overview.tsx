@@ -86,9 +86,7 @@ function Throughput() {
     <section className="panel">
       <header>
         <h2>Throughput</h2>
-        <span className="dim">
-          jobs per second, all queues, since this page was opened (at most 5 minutes)
-        </span>
+        <span className="dim">jobs per second, while this page is open</span>
       </header>
       <Suspense fallback={<div className="chart-room" />}>
         <Chart

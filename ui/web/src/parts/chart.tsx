@@ -67,11 +67,12 @@ function options(
     height,
     padding: [10, 4, 0, 0],
     cursor: { points: { size: 6 }, y: false },
-    legend: { live: true },
+    legend: { markers: { width: 0, fill: (_, n) => color(lines[n - 1]?.color ?? "--dim") } },
     scales: { y: { range: (_, __, max) => [0, Math.max(1, (max ?? 0) * 1.15)] } },
     axes: [
       {
         ...axis,
+        size: 30,
         grid: { show: false },
         values: (_, splits) => splits.map((it) => new Date(it * 1000).toLocaleTimeString("en-GB")),
         space: 90,
