@@ -86,7 +86,7 @@ class QueueDetail(msgspec.Struct):
     ]
 
 
-class _Source(msgspec.Struct):
+class Source(msgspec.Struct):
     """What the server says of one partition, as of one moment; `minutes` newest first."""
 
     keys: PartitionKeys
@@ -109,11 +109,11 @@ async def read_figures(redis: Redis, partitions: Sequence[PartitionKeys]) -> lis
     answer = []
     for source in sources:
         waiting = [member for _ in source.stats.types for member in next(firsts)]
-        answer.append(_figures(source, min(waiting, default=None)))
+        answer.append(figures(source, min(waiting, default=None)))
     return answer
 
 
-async def _sources(redis: Redis, partitions: Sequence[PartitionKeys]) -> list[_Source]:
+async def _sources(redis: Redis, partitions: Sequence[PartitionKeys]) -> list[Source]:
     pipeline = redis.pipeline(transaction=False)
     for keys in partitions:
         pipeline.get(keys.checkpoint)
@@ -128,7 +128,7 @@ async def _sources(redis: Redis, partitions: Sequence[PartitionKeys]) -> list[_S
         pipeline.execute_command("XRANGE", keys.log, f"({after}", "+", "COUNT", 1)
     replies = await pipeline.execute()
     return [
-        _Source(
+        Source(
             keys,
             now,
             read_stats(replies[3 * n]) if replies[3 * n] else Stats(),
@@ -139,7 +139,8 @@ async def _sources(redis: Redis, partitions: Sequence[PartitionKeys]) -> list[_S
     ]
 
 
-def _figures(source: _Source, oldest: bytes | None) -> QueueDetail:
+def figures(source: Source, oldest: bytes | None) -> QueueDetail:
+    """The figures by what the server says; `oldest`: the job that has waited longest, packed."""
     now, stats, minutes = source.now, source.stats, source.minutes
     share = 1 - now % MINUTE_MS / MINUTE_MS
     waiting = now - milliseconds(unpacked(oldest)) if oldest else None

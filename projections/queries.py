@@ -36,6 +36,7 @@ from penstock.projections.details import (
     summary,
 )
 from penstock.projections.figures import QueueDetail, read_figures
+from penstock.projections.travel import Span, Travel
 from penstock.projections.views import Stats, read_stats
 
 _POSITION: Final = re.compile(r"\d{1,15}-\d{1,10}")
@@ -43,10 +44,12 @@ _PLACE_BYTES: Final = len(packed(START))
 
 
 class JobPage(msgspec.Struct):
-    """Some jobs of a queue, newest first. `next`: the cursor of the page after this one, if any."""
+    """Some jobs of a queue, newest first. `next`: the cursor of the page after this one, if any.
+    `missing`: of a past moment, jobs of that time that retention has removed since."""
 
     jobs: list[JobSummary]
     next: str | None
+    missing: int = 0
 
 
 class EventPage(msgspec.Struct):
@@ -72,6 +75,7 @@ class Queries:
         self._redis: Final = redis
         self._keys: Final = Keys(settings.namespace)
         self._seals: Final = open_seals(settings)
+        self._travel: Final = Travel(redis)
         self._endings: Final[dict[str, Endings]] = {}
 
     async def close(self) -> None:
@@ -153,8 +157,45 @@ class Queries:
 
     async def queues(self) -> QueueList:
         """The figures of all queues."""
-        names = sorted(name.decode() for name in await command(self._redis, "SMEMBERS", self._keys.queues))
+        names = await self._names()
         return QueueList(await read_figures(self._redis, [self._keys.partition(name) for name in names]))
+
+    async def job_at(self, job_id: str, at: int) -> JobDetail:
+        """A job as it was at a moment (Unix ms). Raises NotFound."""
+        queue, number, position = parse_job_id(job_id)
+        return await self._travel.job(self._keys.partition(queue, number), position, at)
+
+    async def jobs_at(
+        self,
+        queue: str,
+        at: int,
+        *,
+        state: State | None = None,
+        type: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> JobPage:
+        """`jobs` at a moment. Raises NotFound, InvalidJob, and Refused: too far back."""
+        after = unpacked(_read_cursor(cursor)) if cursor else ""
+        keys = await self._partition(queue)
+        page = await self._travel.jobs(keys, at, state=state, type=type, after=after, limit=limit)
+        return JobPage(page.jobs, _write_cursor(packed(page.next)) if page.next else None, page.missing)
+
+    async def queue_at(self, name: str, at: int) -> QueueDetail:
+        """The figures of one queue at a moment. Raises NotFound, and Refused: too far back."""
+        return await self._travel.queue(await self._partition(name), at)
+
+    async def queues_at(self, at: int) -> QueueList:
+        """The figures of all queues at a moment. Raises Refused: too far back."""
+        names = await self._names()
+        return QueueList([await self._travel.queue(self._keys.partition(name), at) for name in names])
+
+    async def span(self) -> Span:
+        """How far back one can look."""
+        return await self._travel.span([self._keys.partition(name) for name in await self._names()])
+
+    async def _names(self) -> list[str]:
+        return sorted(name.decode() for name in await command(self._redis, "SMEMBERS", self._keys.queues))
 
     async def _find(self, job_id: str) -> tuple[PartitionKeys, str, Job]:
         """The job, brought up to the end of the log."""

@@ -15,7 +15,9 @@ from penstock.core.lifecycle import State
 from penstock.core.positions import parse_job_id
 from penstock.projections.details import JobDetail
 from penstock.projections.figures import QueueDetail
+from penstock.projections.moments import moment
 from penstock.projections.queries import EventPage, JobPage, Queries, QueueList
+from penstock.projections.travel import Span
 
 MAX_WAIT_S: Final = 60
 MAX_LIMIT: Final = 500
@@ -33,6 +35,12 @@ Wait = Annotated[
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="How many at most.")]
 After = Annotated[str, QueryParameter(description="The `next` of the page before.", max_length=40)]
 Cursor = Annotated[str | None, QueryParameter(description="The `next` of the page before.", max_length=80)]
+At = Annotated[
+    str,
+    QueryParameter(
+        description="As of this moment: ISO 8601 with a time zone, or Unix ms; see /span.", max_length=40
+    ),
+]
 # Litestar keeps the name `state` for itself: hence its own name in the code.
 OfState = Annotated[State | None, QueryParameter(name="state", description="Only jobs in this state.")]
 OfType = Annotated[str | None, QueryParameter(description="Only jobs of this type.", max_length=300)]
@@ -46,10 +54,12 @@ OfType = Annotated[str | None, QueryParameter(description="Only jobs of this typ
     tags=["jobs"],
 )
 async def get_job(
-    queries: Asked, reveal: MayReveal, queue: Queue, job_id: JobIdentity, wait: Wait = 0
+    queries: Asked, reveal: MayReveal, queue: Queue, job_id: JobIdentity, wait: Wait = 0, at: At = ""
 ) -> JobDetail:
-    """As the log has it at this moment, or with `wait` as soon as it has ended."""
+    """As the log has it at this moment, or with `wait` as soon as it has ended; or as it was."""
     _belongs(job_id, queue)
+    if at:
+        return await queries.job_at(job_id, moment("at", at))
     return await (queries.wait(job_id, wait, reveal=reveal) if wait else queries.job(job_id, reveal=reveal))
 
 
@@ -87,8 +97,12 @@ async def list_jobs(
     type: OfType = None,
     cursor: Cursor = None,
     limit: Limit = 50,
+    at: At = "",
 ) -> JobPage:
-    """Newest first; as fresh as the queue's views."""
+    """Newest first; as fresh as the queue's views, or as it was."""
+    if at:
+        past = moment("at", at)
+        return await queries.jobs_at(queue, past, state=in_state, type=type, cursor=cursor, limit=limit)
     return await queries.jobs(queue, state=in_state, type=type, cursor=cursor, limit=limit)
 
 
@@ -99,9 +113,9 @@ async def list_jobs(
     operation_id="listQueues",
     tags=["queues"],
 )
-async def list_queues(queries: Asked) -> QueueList:
-    """By name."""
-    return await queries.queues()
+async def list_queues(queries: Asked, at: At = "") -> QueueList:
+    """By name; now, or as they were."""
+    return await (queries.queues_at(moment("at", at)) if at else queries.queues())
 
 
 @get(
@@ -111,9 +125,23 @@ async def list_queues(queries: Asked) -> QueueList:
     operation_id="getQueue",
     tags=["queues"],
 )
-async def get_queue(queries: Asked, queue: Queue) -> QueueDetail:
-    """Counts by state, rates, how long jobs wait and run. All projected, never counted on request."""
-    return await queries.queue(queue)
+async def get_queue(queries: Asked, queue: Queue, at: At = "") -> QueueDetail:
+    """Counts by state, rates, how long jobs wait and run. All projected, never counted on request. With
+    `at` as it was, rates and durations those of the whole minutes before."""
+    return await (queries.queue_at(queue, moment("at", at)) if at else queries.queue(queue))
+
+
+@get(
+    "/span",
+    cache_control=_FRESH,
+    summary="How far back one can look",
+    operation_id="getSpan",
+    tags=["queues"],
+)
+async def get_span(queries: Asked) -> Span:
+    """From when on `at` can be answered, about, by queue: as far back as the log goes, or as 300,000
+    events go."""
+    return await queries.span()
 
 
 def _belongs(job_id: str, queue: str) -> None:
@@ -121,5 +149,7 @@ def _belongs(job_id: str, queue: str) -> None:
         raise NotFound(f"no job {job_id} in queue {queue!r}")
 
 
-query_routes: Final[list[HTTPRouteHandler]] = [get_job, get_events, list_jobs, list_queues, get_queue]
+query_routes: Final[list[HTTPRouteHandler]] = [
+    *(get_job, get_events, list_jobs, list_queues, get_queue, get_span),
+]
 """The handlers of this file."""

@@ -37,6 +37,7 @@ from penstock.producer.routes import submission_routes
 from penstock.producer.schedule_routes import schedule_readers, schedule_writers
 from penstock.producer.schedules.schedules import Schedules
 from penstock.producer.webhook_routes import webhook_routes
+from penstock.projections.exploring_routes import exploring_routes
 from penstock.projections.feed_routes import feed_routes
 from penstock.projections.feeds import Feeds
 from penstock.projections.queries import Queries
@@ -66,7 +67,10 @@ def create_app(settings: Settings) -> Litestar:
     redis = connect(settings)
     producer, queries = Producer(settings, redis=redis), Queries(redis, settings)
     feeds, flows, schedules = Feeds(settings), Flows(producer), Schedules(redis, settings)
-    readers = [*query_routes, *feed_routes(feeds), *flow_readers(flows), *schedule_readers(schedules)]
+    readers = [
+        *(*query_routes, *exploring_routes(redis, settings), *feed_routes(feeds)),
+        *(*flow_readers(flows), *schedule_readers(schedules)),
+    ]
     limit = RateLimit.of(settings, redis)
     gate = DefineMiddleware(Gate, doors=doors, limit=limit, trusted_proxies=settings.trusted_proxies)
     return Litestar(
