@@ -6,27 +6,48 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/installed-from-lock
+WEB := ui/web
+APP := ui/static/app/index.html
+# The web app needs Node 20.19 or newer; where there is none, all else works without it.
+NODE := $(shell node -p 'const [a, b] = process.versions.node.split("."); +(a > 20 || (a == 20 && b > 18))' 2>/dev/null)
 
 # What a shell may have set for other projects must not reach this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX UV_PROJECT_ENVIRONMENT
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check format unit integration crash bench lock clean system
+.PHONY: help up dashboard test check web browser screenshots format unit integration crash bench lock clean system
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: $(READY) ## start everything: server, API, workers, projector, mail catcher, and a short demo
+up: $(READY) dashboard ## start everything: server, API, workers, projector, mail catcher, and a short demo
 	@$(BIN)/python -P -m penstock.ui up $(ARGS)
 
-test: $(READY) system check unit integration crash ## set up and run all checks and tests, as CI does
+test: $(READY) system check web unit integration crash browser ## set up and run all checks and tests, as CI does
 
 check: $(READY) ## lint, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy tests
+
+ifeq ($(NODE),1)
+dashboard: $(APP) ## build the dashboard's web app, where it is older than its source
+
+web: $(APP) ## lint, types and unit tests of the web app
+	cd $(WEB) && npm run --silent check && npm test --silent
+
+browser: $(READY) $(APP) ## the web app in Chromium, on real servers
+	node --test --test-timeout=100000 tests/browser/*.test.mjs
+
+screenshots: $(APP) ## pictures of each page of a running dashboard (ARGS="URL FOLDER")
+	node tests/browser/look.mjs $(ARGS)
+else
+dashboard web browser screenshots:
+	@echo "make $@ is left out: it needs Node 20.19 or newer; all but the dashboard's pages works without." >&2
+	@[ "$(CI)" != true ] || [ $@ = dashboard ]
+endif
 
 format: $(READY) ## let ruff format and fix what it can
 	$(BIN)/ruff check --fix
@@ -50,7 +71,7 @@ lock: $(READY) ## make requirements.lock again from pyproject.toml, at the newes
 	  --output-file requirements.lock
 
 clean: ## remove the environment and all caches; data in .penstock stays
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis infra/src/*.egg-info
+	rm -rf $(WEB)/node_modules ui/static/app $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis infra/src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment is made anew when the lock or the package's description is newer than it: no package
@@ -65,6 +86,13 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
+
+$(APP): $(WEB)/node_modules/.package-lock.json $(shell find $(WEB) -type f -not -path '*/node_modules/*' 2>/dev/null)
+	@cd $(WEB) && npm run --silent build -- --logLevel warn && touch ../static/app/index.html
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json $(WEB)/package.json
+	@echo "Setting up the packages of $(WEB) from its lock ..."
+	@cd $(WEB) && npm ci --ignore-scripts --silent && touch node_modules/.package-lock.json
 
 # What pip cannot bring, for the tests only. Where it cannot be had, the tests that need it are left
 # out and named; under CI=true they fail.
