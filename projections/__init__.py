@@ -17,6 +17,14 @@ Read in this order:
     filters      the jobs that fit a filter
     bulk         acting on all of them
 
+    moments            moments as people write them
+    series             figures over time, for charts
+    failures           failed jobs by error
+    search             a search through all jobs, told as it goes on
+    past               a partition as it was
+    travel             the questions, as of a moment
+    exploring_routes   charts, failures and the search over HTTP
+
     feed_cursor     where a reader is, over all logs, as one short text
     feed_tail       the growing end of one log, and whether one can go on from a place in it
     feed_hub        all logs, each read once
