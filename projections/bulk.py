@@ -57,6 +57,7 @@ class Operation:
         self._order: Final = asked_for
         self._asked: Final = asked
         self._but: Final = but
+        self._patience = CATCH_UP_S
 
     async def preview(self) -> Preview:
         """Count, for ten seconds at most."""
@@ -119,9 +120,10 @@ class Operation:
                 yield Search(self._redis, keys, self._order, asked=self._asked, settled=settled, full=full)
 
     async def _seen(self, keys: PartitionKeys) -> None:
-        tip, began = order(await Log(self._redis, keys).tip()), time.monotonic()
-        while time.monotonic() - began < CATCH_UP_S:
+        tip = order(await Log(self._redis, keys).tip())
+        while self._patience > 0:
             seen: bytes | None = await command(self._redis, "GET", keys.checkpoint)
             if order(seen.decode() if seen else START) >= tip:
                 return
+            self._patience -= _LOOK_S
             await asyncio.sleep(_LOOK_S)

@@ -100,9 +100,9 @@ class Trimmer:
         before. Ends early on `stop`, or where something must be seen or done by others first."""
         async for batch in self._due():
             trimmed = await self._trimming.let_go(batch)
-            if not trimmed:
+            if trimmed is None:
                 return
-            while order(await self._checkpoint()) < order(trimmed):
+            while trimmed and order(await self._checkpoint()) < order(trimmed):
                 if stop.is_set():
                     return
                 await _either(stop, _FOLDED_S)

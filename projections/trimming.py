@@ -88,9 +88,10 @@ class Hold(msgspec.Struct):
 
 
 class Situation(msgspec.Struct):
-    """Where the views and the base stand: `seen` by the views and all readers; `old` minutes of the base
-    are older than any view of them."""
+    """Where the views and the base stand: the checkpoint, what it and all readers have `seen`, and the
+    minutes of the base that are too `old` for the views."""
 
+    checkpoint: str
     seen: str
     stats: Stats
     base: Base
@@ -107,22 +108,27 @@ class Trimming:
         self.keys: Final = keys
         self._events: Final = Log(redis, keys)
 
-    async def let_go(self, batch: Batch) -> str:
-        """Trim what of a batch may go; answers the position of the `trimmed` event. '' if none was
-        written: nothing may go, the views have not seen the last one yet, or another was faster."""
+    async def let_go(self, batch: Batch) -> str | None:
+        """Trim what of a batch may go; answers the position of the `trimmed` event, '' if nothing of it
+        may go now, None if nothing at all may: the views have not seen the last `trimmed` event yet,
+        or another was faster."""
         while True:
             now = await self._situation(batch)
+            last = now.base.trimmed
+            if last and order(now.checkpoint) < order(last):
+                return None
             batch = batch.seen(now.seen)
-            if not batch or order(now.seen) < order(now.base.trimmed or START):
+            if not batch:
                 return ""
-            # The last `trimmed` event has told all there was to tell, and the next says the sums again.
-            loose = [*batch.loose, now.base.trimmed] if now.base.trimmed else batch.loose
-            going = Batch(batch.jobs, loose)
+            # The next `trimmed` says the sums again, so the last goes with the rest.
+            going = batch
+            if last and order(last) <= order(now.seen):
+                going = Batch(batch.jobs, [*batch.loose, last])
             answer = await self._send(going, now)
             if isinstance(answer, bytes):
                 return answer.decode()
             if answer == 0:
-                return ""
+                return None
             batch = batch.without(going.names()[answer - 1])
 
     async def _situation(self, batch: Batch) -> Situation:
@@ -138,10 +144,11 @@ class Trimming:
         pipeline.hmget(self.keys.base, fields)
         pipeline.hkeys(self.keys.base)
         checkpoint, readers, stats, told, names = await pipeline.execute()
-        seen = min((it.decode() for it in (checkpoint or START.encode(), *readers)), key=order)
-        oldest = minute_of((checkpoint or START.encode()).decode()) - MINUTES_KEPT
+        reached = checkpoint.decode() if checkpoint else START
+        oldest = minute_of(reached) - MINUTES_KEPT
         return Situation(
-            seen,
+            reached,
+            min((reached, *(it.decode() for it in readers)), key=order),
             read_stats(stats) if stats else Stats(),
             read_base({name: value for name, value in zip(fields, told, strict=True) if value}),
             [int(name) for name in names if name.isdigit() and int(name) <= oldest],
@@ -150,7 +157,7 @@ class Trimming:
     async def _send(self, going: Batch, now: Situation) -> bytes | int:
         """Count and trim; the answer is that of trim.lua."""
         known, wanted = now.base.trimmed, going.positions()
-        oldest = minute_of(now.seen) - MINUTES_KEPT
+        oldest = minute_of(now.checkpoint) - MINUTES_KEPT
         holds = await self._count(going, wanted, now.base)
         minutes = {it: told for it, told in now.base.minutes.items() if it > oldest}
         told = _told(going, wanted, now.stats.trimmed)

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from histories import Author, dump, folded, rows, stats, until
-from penstock.core.connection import connect
+from penstock.core.connection import command, connect
 from penstock.core.keys import Keys
 from penstock.core.lifecycle import TERMINAL, positions
 from penstock.core.log import Log
@@ -51,11 +51,11 @@ async def test_killed_while_it_trims_nothing_is_lost_and_nothing_left_over(
         for _ in range(6):
             running = [start(settings) for _ in range(2)]
             try:
-                begun = await redis.hget(keys.base, "trimmed")
+                begun = await command(redis, "HGET", keys.base, "trimmed")
 
                 async def trimmed(begun: bytes | None = begun) -> bool:
                     await author.scene()  # so that there is always something to do
-                    return await redis.hget(keys.base, "trimmed") != begun
+                    return bool(await command(redis, "HGET", keys.base, "trimmed") != begun)
 
                 await until(trimmed, "something is trimmed")
                 for _ in range(chance.randrange(8)):

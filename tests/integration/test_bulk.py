@@ -3,7 +3,7 @@ out again, cut short, or meet a job that moves, and does nothing twice."""
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from histories import Author, completed, progress, stats
+from histories import Author, completed, folded, progress, stats, until
 from penstock.core.connection import connect
 from penstock.core.control import Control
 from penstock.core.dispatch import Finished, Submission
@@ -274,7 +274,7 @@ async def test_progress_is_told_and_an_operation_that_is_stopped_has_done_what_i
         rest = await Operation(redis, all_keys, asked_for, asked=asked).run("ada", lambda *_: None)
         done = 5 * PAGE - rest.done  # the page under way when it was stopped may count too
         assert done in (told[-1][1], told[-1][1] + PAGE)
-        await PartitionProjector(redis, keys).catch_up(await ViewStore(redis, keys).load(), asyncio.Event())
+        await until(lambda: folded(redis, keys), "all is folded")
     assert (await stats(redis, keys)).totals.cancelled == 5 * PAGE
 
 
@@ -314,8 +314,10 @@ async def test_a_job_that_was_told_otherwise_in_between_is_passed_over(
     assert await states(redis, keys, jobs) == ["completed", "cancelled", "cancelled"]
 
 
-async def test_fifty_thousand_jobs_are_retried_in_seconds(own_server: RealServer, namespace: str) -> None:
-    settings, all_keys = Settings(redis_url=Secret(own_server.url), namespace=namespace), Keys(namespace)
+async def test_fifty_thousand_jobs_are_retried_in_seconds(
+    make_server: Callable[..., RealServer], namespace: str
+) -> None:
+    settings, all_keys = Settings(redis_url=Secret(make_server().url), namespace=namespace), Keys(namespace)
     keys = all_keys.partition("mail")
     async with connect(settings) as redis:
         author = Author(redis, keys)
