@@ -167,6 +167,7 @@ def test_openapi_names_every_answer_and_parameter() -> None:
         "/jobs/{queue}/{job_id}/events",
         "/queues",
         "/queues/{queue}",
+        "/span",
     }
     schemas = document["components"]["schemas"]
     assert {"JobDetail", "JobPage", "EventPage", "QueueList", "QueueDetail"} <= set(schemas)
