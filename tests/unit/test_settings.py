@@ -20,6 +20,9 @@ FIELDS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "replicas": ("2", 2, ("-1", "11", "x")),
     "host": ("0.0.0.0", "0.0.0.0", ()),  # noqa: S104
     "api_port": ("8080", 8080, ("0", "65536", "-1", "http", "", "80.5")),
+    "dashboard_port": ("8081", 8081, ("0", "65536", "x")),
+    "dashboard_password": ("pw", "pw", ()),
+    "dashboard_read_password": ("pw", "pw", ()),
     "server": ("granian", "granian", ("gunicorn", "")),
     "api_keys": ("k1,k2", "k1,k2", ()),
     "rate_limit": ("2.5", 2.5, ("-1", "nan", "fast")),
@@ -58,7 +61,10 @@ FIELDS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "log_format": ("json", "json", ("xml",)),
 }
 WRONG = [(name, text) for name, (_, _, texts) in FIELDS.items() for text in texts]
-SECRETS = ("redis_url", "api_keys", "smtp_password", "ai_api_key", "payload_keys")
+SECRETS = (
+    *("redis_url", "api_keys", "smtp_password", "ai_api_key", "payload_keys"),
+    *("dashboard_password", "dashboard_read_password"),
+)
 
 
 def test_every_setting_is_tried_here() -> None:
