@@ -95,7 +95,7 @@ def test_a_flow_is_bounded() -> None:
     wide = Flow()
     for number in range(1001):
         wide.add(Echo(number))
-    with pytest.raises(InvalidJob, match="nodes: .*<= 1000"):
+    with pytest.raises(InvalidJob, match=r"nodes: .*<= 1000"):
         wide.request()
     dense = [{"name": f"n{i}", "after": [f"n{j}" for j in range(i)]} for i in range(150)]
     assert "10000" in problems(asked(*dense))["nodes"]

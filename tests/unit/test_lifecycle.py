@@ -24,11 +24,13 @@ from penstock.core.events import (
     QueueLimited,
     QueuePaused,
     QueueResumed,
+    QueueRetained,
     Released,
     Requeued,
     Rescheduled,
     Started,
     Submitted,
+    Trimmed,
     WorkerDrained,
     encode,
 )
@@ -64,6 +66,8 @@ SAMPLES: dict[str, AnyBody] = {
     "queue_resumed": QueueResumed(),
     "worker_drained": WorkerDrained("w"),
     "queue_limited": QueueLimited(rate=1),
+    "queue_retained": QueueRetained(completed=60),
+    "trimmed": Trimmed(completed=1, events=3, first="1-0", last="3-0", jobs="0-0"),
 }
 UNKNOWN = "teleported"
 ALL_TAGS = [*TAGS, UNKNOWN]
