@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up dashboard test check web browser screenshots format unit integration crash bench lock clean system
+.PHONY: help up dashboard test check web browser screenshots format unit integration crash bench lock clean system chromium
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ dashboard: $(APP) ## build the dashboard's web app, where it is older than its s
 web: $(APP) ## lint, types and unit tests of the web app
 	cd $(WEB) && npm run --silent check && npm test --silent
 
-browser: $(READY) $(APP) ## the web app in Chromium, on real servers
+browser: $(READY) $(APP) chromium ## the web app in Chromium, on real servers
 	node --test --test-timeout=100000 tests/browser/*.test.mjs
 
 screenshots: $(APP) ## pictures of each page of a running dashboard (ARGS="URL FOLDER")
@@ -105,3 +105,9 @@ system:
 	    echo "No redis-server on PATH: tests on Redis are left out (on Valkey they run)." \
 	      "Install Redis 7 to run them all." >&2; \
 	  fi; }
+
+chromium:
+	@command -v chromium >/dev/null || [ "$(CI)" != true ] || [ "$$(id -u)" != 0 ] || { \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+	    chromium >/dev/null; }
+	@command -v chromium >/dev/null || echo "No chromium on PATH: its tests are left out." >&2

@@ -9,7 +9,7 @@ export const typing = (event: KeyboardEvent) =>
   event.target instanceof Element && event.target.closest("input, textarea, select, dialog") !== null;
 
 export function useKeys(open: (mode: "commands" | "help") => void) {
-  const chord = useRef(0);
+  const chord = useRef(Number.NEGATIVE_INFINITY);
   useEffect(() => {
     const press = (event: KeyboardEvent) => {
       if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
@@ -24,7 +24,7 @@ export function useKeys(open: (mode: "commands" | "help") => void) {
         event.stopImmediatePropagation();
         go(place.to);
       }
-      chord.current = event.key === "g" ? event.timeStamp : 0;
+      chord.current = event.key === "g" ? event.timeStamp : Number.NEGATIVE_INFINITY;
     };
     window.addEventListener("keydown", press, { capture: true });
     return () => window.removeEventListener("keydown", press, { capture: true });
