@@ -67,7 +67,7 @@ class Hub:
                 try:
                     await self._look(newest=True)
                 except LOST as error:
-                    self._tails.clear()
+                    await self._stop()
                     raise Unavailable(f"Redis does not answer: {error}") from error
                 self._watch = asyncio.create_task(self._keep_looking())
 

@@ -24,7 +24,10 @@ from penstock.core.events import Event, Submitted, encode
 from penstock.core.keys import PartitionKeys
 from penstock.core.log import PAGE, Log
 from penstock.core.settings import Settings
-from penstock.projections import feed_stream
+from penstock.projections import feed_routes, feed_stream
+from penstock.projections.feed import Feed
+from penstock.projections.feed_events import Wanted
+from penstock.projections.feed_stream import Outlet
 from servers import RealServer
 from sse import Follower, following
 
@@ -335,6 +338,37 @@ async def test_a_client_that_does_not_read_is_told_so_and_closed(
     assert everything.index(b"event: reset") > len(everything) - 500
     assert b"too slow" in everything
     assert 0 < everything.count(b"event: submitted") < 600
+
+
+async def test_a_client_that_never_reads_is_cut_off(
+    http: httpx.AsyncClient, settings: Settings, redis: Redis, author: Author, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_routes, "PATIENCE_S", 0.3)
+    gone, leave = asyncio.Event(), Feed._leave
+
+    def left(feed: Feed, wanted: Wanted, outlet: Outlet) -> None:
+        leave(feed, wanted, outlet)
+        if wanted.queue:
+            gone.set()
+
+    monkeypatch.setattr(Feed, "_leave", left)
+    reader, writer = await asyncio.open_connection("127.0.0.1", settings.api_port, limit=2**16)
+    writer.write(b"GET /events?queue=mail HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    await reader.readuntil(b"retry: ")
+    transport: Any = writer.transport
+    transport.pause_reading()
+    async with following(http, "/events") as quick:
+        for _ in range(30):
+            await author.submit(10, payload={"text": "x" * 50_000})
+        await told(quick, await whole(redis, author.keys))
+        await asyncio.wait_for(gone.wait(), 10)
+    transport.resume_reading()
+    async with asyncio.timeout(20):
+        everything = b""
+        while chunk := await reader.read(2**26):  # the connection was not asked to close: it was closed
+            everything += chunk
+    writer.close()
+    assert not everything.endswith(b"0\r\n\r\n")
 
 
 async def test_an_idle_stream_gives_signs_of_life_that_keep_its_place(
