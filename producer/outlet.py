@@ -73,6 +73,8 @@ class Outlet:
         """A task of its own: whoever gives up waiting takes nobody along."""
         while self._buffer:
             await self._send(self._take())
+            # Whoever got an answer may have more to ask, and others have come: let them join.
+            await asyncio.sleep(0)
 
     def _take(self) -> list[_Ask]:
         """The next batch, within the bounds; never empty while somebody waits. What its caller
