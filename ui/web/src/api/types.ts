@@ -134,3 +134,27 @@ export type Changes = {
   more: number;
   job_events?: JobEvent[];
 };
+
+export type FailureGroup = {
+  error: string;
+  message: string;
+  sample: string;
+  count: number;
+  first_at: string;
+  last_at: string;
+  types: Record<string, number>;
+  reasons: Record<string, number>;
+  bars: number[];
+  jobs: string[];
+};
+export type FailureList = { queue: string; failed: number; looked_at: number; groups: FailureGroup[] };
+
+type Durations = Record<"p50" | "p95" | "p99", (number | null)[]>;
+/** Columns of equal length; `at` in Unix ms, counts of events in `step_s`. */
+export type Series = Record<"at" | "submitted" | "started" | "completed" | "failed", number[]> & {
+  queue: string;
+  step_s: number;
+  wait_ms: Durations;
+  run_ms: Durations;
+};
+export type Span = { from_at: string | null; to_at: string; queues: Record<string, string> };

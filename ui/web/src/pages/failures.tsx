@@ -1,124 +1,96 @@
-/** What failed, by kind of failure: the newest failed jobs of each queue, grouped; run again or look.
- *
- * The list of failed jobs comes from the server, and each job's error from its own page; ended jobs do
- * not change, so that each is read once.
- */
-import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useMemo, useState } from "react";
+/** What failed, by kind of failure; to look at, to run again, to lay to rest. */
+import { useQueries, useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
 import { api, jobPath } from "../api/client";
 import { useChanges } from "../api/feed";
 import { useQueues } from "../api/queries";
-import type { Job, JobPage, JobRow } from "../api/types";
-import { type Group, grouped, histogram, sharedWords } from "../lib/failures";
+import type { FailureGroup, FailureList } from "../api/types";
+import { sharedWords } from "../lib/failures";
 import { count } from "../lib/format";
-import { inTurns } from "../lib/turns";
 import { Ago, Button, Empty, Loading, PageHead, Trouble } from "../parts/basic";
 import { type Act, BulkDialog } from "../parts/bulk";
 import { useMayOperate } from "../parts/here";
 import { Spark } from "../parts/spark";
 import { Link } from "../router";
 
-const NEWEST = 200;
-const AT_ONCE = 8;
-const BINS = 24;
+const FRESH_MS = 10_000;
 
 export default function Failures() {
   const client = useQueryClient();
   const { data: queues } = useQueues();
-  const names = queues?.filter((it) => it.counts.failed > 0).map((it) => it.queue) ?? [];
-  const total = queues?.reduce((sum, it) => sum + it.counts.failed, 0) ?? 0;
-  const failed = useQuery({
-    queryKey: ["failures", names.join()],
-    queryFn: () => newest(names),
-    enabled: queues !== undefined,
-    placeholderData: (old) => old,
+  const lists = useQueries({
+    queries: (queues ?? []).map(({ queue }) => ({
+      queryKey: ["failures", queue],
+      queryFn: () => api<FailureList>(`/queues/${queue}/failures`),
+      refetchInterval: FRESH_MS,
+    })),
   });
   useChanges(({ jobs }) => {
-    const known = new Set(failed.data?.map((it) => it.id));
-    if (jobs.some((it) => (it.state === "failed") !== known.has(it.id))) {
-      client.invalidateQueries({ queryKey: ["failures"] });
-    }
+    const queue = jobs.find((it) => it.state === "failed")?.queue;
+    if (queue) client.invalidateQueries({ queryKey: ["failures", queue] }, { cancelRefetch: false });
   });
-  const groups = useMemo(() => grouped(failed.data ?? []), [failed.data]);
-  const read = failed.data?.length ?? 0;
+  const read = lists.flatMap((it) => it.data ?? []);
+  const groups = read
+    .flatMap(({ queue, groups }) => groups.map((group) => ({ queue, group })))
+    .sort((a, b) => b.group.count - a.group.count);
+  const sum = (of: "failed" | "looked_at") => read.reduce((total, it) => total + it[of], 0);
+  const missing = sum("failed") - sum("looked_at");
+  const broken = lists.find((it) => it.error);
   return (
     <>
       <PageHead
         title="Failures"
         note={
-          failed.data &&
-          (read < total
-            ? `${count(groups.length)} kinds among the newest ${count(read)} of ${count(total)} failed jobs`
-            : `${count(groups.length)} kinds, ${count(total)} jobs`)
+          read.length > 0 &&
+          `${count(groups.length)} kinds, ${count(sum("failed"))} jobs${missing > 0 ? ", the newest of them grouped" : ""}`
         }
       />
-      <Trouble error={failed.error} again={failed.refetch} />
-      {failed.isPending && !failed.error && <Loading />}
-      {failed.data && groups.length === 0 && (
+      <Trouble error={broken?.error} again={() => broken?.refetch()} />
+      {!queues || lists.some((it) => it.isPending) ? <Loading /> : null}
+      {lists.every((it) => it.data) && groups.length === 0 && (
         <Empty title="Nothing has failed">All that ended, ended well.</Empty>
       )}
       <div className="groups">
-        {groups.map((it) => (
-          <GroupCard key={it.key} group={it} />
+        {groups.map(({ queue, group }) => (
+          <GroupCard key={`${queue} ${group.error} ${group.message}`} queue={queue} group={group} />
         ))}
       </div>
     </>
   );
 }
 
-/** The newest failed jobs of these queues, with their errors. */
-async function newest(queues: string[]): Promise<Job[]> {
-  const pages = await Promise.all(
-    queues.map((queue) => api<JobPage>(`/jobs/${queue}?state=failed&limit=${NEWEST}`)),
-  );
-  const rows = pages.flatMap((it) => it.jobs);
-  const jobs = await inTurns(rows, AT_ONCE, whole);
-  return jobs.filter((it): it is Job => it?.state === "failed");
-}
-
-const kept = new Map<string, Job>();
-
-async function whole(row: JobRow): Promise<Job | null> {
-  const key = row.id + row.updated_at;
-  const known = kept.get(key);
-  if (known) return known;
-  const job = await api<Job>(jobPath(row.id)).catch(() => null); // trimmed meanwhile
-  if (job) kept.set(key, { ...job, payload: null, result: null });
-  return job;
-}
-
-function GroupCard({ group }: { group: Group }) {
+function GroupCard({ queue, group }: { queue: string; group: FailureGroup }) {
   const may = useMayOperate();
   const [act, setAct] = useState<Act | null>(null);
-  const words = sharedWords(group.message);
+  const types = Object.keys(group.types);
+  const one = types.length === 1 ? (types[0] ?? "") : "";
   const filter = {
-    queue: group.queue,
-    type: group.type,
+    queue,
     state: "failed",
-    ...((words || group.error) && { error: words || group.error }),
+    error: sharedWords(group.error, group.message),
+    ...(one && { type: one }),
   };
-  const moments = group.jobs.map((it) => Date.parse(it.finished_at ?? it.updated_at));
-  const bars = histogram(moments, Date.parse(group.first), Date.parse(group.last), BINS);
   return (
     <article className="panel group">
       <header>
-        <span className="many">{count(group.jobs.length)}</span>
+        <span className="many">{count(group.count)}</span>
         <div>
-          <h2>{group.error || "Failed"}</h2>
-          <p>{group.message}</p>
+          <h2>{group.error}</h2>
+          <p title={group.sample}>{group.sample}</p>
         </div>
-        <Spark values={bars} label={`${group.jobs.length} failures over their time`} tone="failed" />
+        <Spark values={group.bars} label={`${group.count} failures over time`} tone="failed" />
       </header>
       <footer>
-        <code>{group.type}</code>
+        <code>{types.join(", ")}</code>
         <span className="dim">
-          first <Ago at={group.first} />, last <Ago at={group.last} />
+          {Object.keys(group.reasons).join(", ")}; first <Ago at={group.first_at} />, last{" "}
+          <Ago at={group.last_at} />
         </span>
         <span className="actions">
-          <Link className="button quiet" href={`/jobs?queue=${group.queue}&state=failed&type=${group.type}`}>
+          <Link className="button quiet" href={`/jobs?queue=${queue}&state=failed&type=${one}`}>
             Show jobs
           </Link>
-          <Link className="button quiet" href={jobPath(group.jobs[0]?.id ?? "")}>
+          <Link className="button quiet" href={jobPath(group.jobs[0] ?? "")}>
             Newest
           </Link>
           {may && (

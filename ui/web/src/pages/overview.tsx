@@ -1,8 +1,7 @@
 /** All queues at a glance: what waits, what runs, how fast, how late. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { lazy, Suspense, useMemo } from "react";
 import { api } from "../api/client";
-import { KEPT_S, useTicks } from "../api/feed";
+import { useTicks } from "../api/feed";
 import { queuesQuery, useQueues, workersQuery } from "../api/queries";
 import { type Queue, STATES } from "../api/types";
 import { count, duration, rate } from "../lib/format";
@@ -11,8 +10,8 @@ import { useMayOperate } from "../parts/here";
 import { Spark } from "../parts/spark";
 import { doing } from "../parts/toast";
 import { Link } from "../router";
+import { Charts } from "./overview-charts";
 
-const Chart = lazy(() => import("../parts/chart"));
 const SPARK_S = 60;
 const LATE_S = 5;
 
@@ -23,7 +22,7 @@ export function Overview() {
     <>
       <PageHead title="Overview" note={queues && `${count(queues.length)} queues, live`} />
       {queues ? <Totals queues={queues} /> : <Loading rows={2} />}
-      <Throughput />
+      {queues && <Charts queues={queues} />}
       {queues ? <QueueTable queues={queues} /> : <Loading />}
     </>
   );
@@ -52,52 +51,6 @@ function Totals({ queues }: { queues: Queue[] }) {
       <Figure name="Workers" value={workers ? count(workers.filter((it) => !it.leaving).length) : "–"} />
       <Figure name="Projection lag" value={duration(lag * 1000)} {...(lag > LATE_S && { tone: "failed" })} />
     </dl>
-  );
-}
-
-/** The last minutes, second by second, as they came while this page was open. */
-function Throughput() {
-  const ticks = useTicks();
-  const { times, lines } = useMemo(() => {
-    const now = Math.floor(Date.now() / 1000);
-    const before = Math.max(0, KEPT_S - ticks.length);
-    const start = Math.floor((ticks[0]?.at ?? Date.now()) / 1000) - before;
-    const gap = new Array<null>(before).fill(null);
-    const line = (name: string, color: string, of: "submitted" | "completed" | "failed") => ({
-      name,
-      color,
-      values: [
-        ...gap,
-        ...ticks.map((it) => Object.values(it.rates).reduce((sum, rates) => sum + rates[of], 0)),
-      ],
-    });
-    return {
-      times: [...gap.map((_, n) => start + n), ...ticks.map((it) => it.at / 1000)].map((it) =>
-        Math.min(it, now + 1),
-      ),
-      lines: [
-        line("submitted", "--waiting", "submitted"),
-        line("completed", "--completed", "completed"),
-        line("failed", "--failed", "failed"),
-      ],
-    };
-  }, [ticks]);
-  return (
-    <section className="panel">
-      <header>
-        <h2>Throughput</h2>
-        <span className="dim">jobs per second, while this page is open</span>
-      </header>
-      <Suspense fallback={<div className="chart-room" />}>
-        <Chart
-          times={times}
-          lines={lines}
-          unit={rate}
-          height={190}
-          label="Jobs per second over the last minutes"
-        />
-      </Suspense>
-    </section>
   );
 }
 

@@ -1,11 +1,10 @@
 import { expect, test } from "vitest";
-import type { Job } from "../api/types";
-import { grouped, histogram, normalised, sharedWords } from "../lib/failures";
+import { sharedWords } from "../lib/failures";
 import { ago, bytes, duration, rate } from "../lib/format";
 import { layers } from "../lib/layers";
 import { jobTypes, payloadOf } from "../lib/schema";
+import { perSecond, worst } from "../lib/series";
 import { asCurl, asPython } from "../lib/snippets";
-import { inTurns } from "../lib/turns";
 
 test.each([
   [0, "0 ms"],
@@ -27,32 +26,10 @@ test("how long ago, rates and sizes", () => {
   expect([0, 512, 6_903, 312_229_888].map(bytes)).toEqual(["0 B", "512 B", "6.9 KB", "312 MB"]);
 });
 
-test("messages that differ in particulars only are of one kind", () => {
-  const same = (a: string, b: string) => expect(normalised(a)).toBe(normalised(b));
-  same("timed out after 12.5 s", "timed out after 7 s");
-  same("no artifact sha256-00ff00ff00", "no artifact sha256-abcdef0123");
-  same("GET https://a.example/x?1 said 404", "GET https://b.example/y said 500");
-  same("mailbox ada@example.org is full", "mailbox bob@example.com is full");
-  expect(normalised("disk is full")).not.toBe(normalised("disk is slow"));
-  expect(sharedWords("no artifact sha256-00ff00ff00 in store 7")).toBe("no artifact");
-});
-
-test("failed jobs are grouped by queue, type, error and kind of message, the greatest first", () => {
-  const job = (id: number, message: string) =>
-    ({
-      id: `q.0.${id}-0`,
-      queue: "q",
-      type: "t",
-      finished_at: new Date(id).toISOString(),
-      error: { error: "E", message, reason: "", traceback: "" },
-    }) as Job;
-  const groups = grouped([job(3, "late by 3"), job(9, "broken"), job(5, "late by 5"), job(1, "late by 1")]);
-  expect(groups.map((it) => [it.message, it.jobs.length])).toEqual([
-    ["late by 5", 3],
-    ["broken", 1],
-  ]);
-  expect([groups[0]?.first, groups[0]?.last].map((it) => Date.parse(it ?? ""))).toEqual([1, 5]);
-  expect(histogram([0, 1, 10], 0, 10, 2)).toEqual([2, 1]);
+test("the words that all failures of a kind share", () => {
+  expect(sharedWords("Permanent", "no artifact <id> in store #")).toBe("Permanent: no artifact");
+  expect(sharedWords("E", "# is not the answer to '…'")).toBe("is not the answer to");
+  expect(sharedWords("Timeout", "")).toBe("Timeout:");
 });
 
 test("a shell and Python read the snippets as they were meant", () => {
@@ -110,16 +87,13 @@ test("each node stands behind all it waits for", () => {
   expect(layers(nodes).map((it) => it.map((node) => node.name))).toEqual([["a", "b"], ["c"], ["d"]]);
 });
 
-test("in turns: never more at once than asked for, and answers in their order", async () => {
-  let running = 0;
-  let most = 0;
-  const answers = await inTurns([5, 4, 3, 2, 1], 2, async (ms) => {
-    running += 1;
-    most = Math.max(most, running);
-    await new Promise((done) => setTimeout(done, ms));
-    running -= 1;
-    return ms * 10;
-  });
-  expect(answers).toEqual([50, 40, 30, 20, 10]);
-  expect(most).toBe(2);
+test("the series of several queues as one", () => {
+  const series = (at: number[], completed: number[], p95: (number | null)[]) => {
+    const none = { p50: [], p95, p99: [] };
+    const rest = { submitted: [], started: [], failed: [], wait_ms: none, run_ms: none };
+    return { queue: "q", step_s: 60, at, completed, ...rest };
+  };
+  const all = [series([0, 60_000], [60, 120], [5, null]), series([60_000, 120_000], [60, 0], [7, null])];
+  expect(perSecond(all, "completed")).toEqual({ times: [0, 60, 120], values: [1, 3, 0] });
+  expect(worst(all, "wait_ms").values).toEqual([5, 7, null]);
 });

@@ -1,0 +1,34 @@
+/** The series of several queues as one; they have the same steps, though one may begin a step later. */
+import type { Series } from "../api/types";
+
+type Column = { times: number[]; values: (number | null)[] };
+
+/** The sum of a count, per second; times in Unix s. */
+export function perSecond(all: Series[], name: "submitted" | "completed" | "failed"): Column {
+  return combined(
+    all,
+    (it, n) => (it[name][n] ?? 0) / it.step_s,
+    (a, b) => a + b,
+  );
+}
+
+/** The greatest 95th percentile, in ms; null where nothing was measured. */
+export function worst(all: Series[], name: "wait_ms" | "run_ms"): Column {
+  return combined(all, (it, n) => it[name].p95[n] ?? null, Math.max);
+}
+
+function combined(
+  all: Series[],
+  value: (series: Series, n: number) => number | null,
+  join: (a: number, b: number) => number,
+): Column {
+  const found = new Map<number, number | null>();
+  for (const series of all) {
+    for (const [n, at] of series.at.entries()) {
+      const [old, mine] = [found.get(at) ?? null, value(series, n)];
+      found.set(at, old === null || mine === null ? (old ?? mine) : join(old, mine));
+    }
+  }
+  const sorted = [...found].sort(([a], [b]) => a - b);
+  return { times: sorted.map(([at]) => at / 1000), values: sorted.map(([, it]) => it) };
+}
