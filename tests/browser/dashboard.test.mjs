@@ -128,7 +128,7 @@ test("a job is edited and runs again, as a new one", { skip }, async () => {
 
 test("axe finds nothing serious on any page, light and dark", { skip }, async () => {
   const failed = await submit(stack, "image", WRONG);
-  const places = ["/", "/jobs", "/failures", "/workers", "/schedules", "/flows", "/submit", `/jobs/image/${failed}`];
+  const places = ["/", "/jobs", "/failures", "/workers", "/schedules", "/flows", "/travel", "/submit", `/jobs/image/${failed}`];
   for (const colorScheme of ["light", "dark"]) {
     const page = await open("/", { colorScheme });
     for (const place of places) {

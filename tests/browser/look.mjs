@@ -50,9 +50,10 @@ async function places(context) {
     }
   }
   const [flow] = (await get("/api/flows?limit=1")).flows ?? [];
-  const all = ["jobs", "failures", "workers", "schedules", "flows", "submit"];
+  const all = ["jobs", "failures", "workers", "schedules", "flows", "travel", "submit"];
   return {
     overview: "/",
+    "jobs-failed": "/jobs?state=failed",
     ...Object.fromEntries(all.map((it) => [it, `/${it}`])),
     ...jobs,
     ...(flow && { flow: `/flows/${flow.id}` }),

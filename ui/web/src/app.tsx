@@ -24,6 +24,7 @@ const Failures = lazy(() => import("./pages/failures"));
 const Workers = lazy(() => import("./pages/workers"));
 const Schedules = lazy(() => import("./pages/schedules"));
 const Flows = lazy(() => import("./pages/flows"));
+const Travel = lazy(() => import("./pages/travel"));
 const Submit = lazy(() => import("./pages/submit"));
 
 const pages: Record<string, (rest: string[]) => ReactNode> = {
@@ -33,6 +34,7 @@ const pages: Record<string, (rest: string[]) => ReactNode> = {
   workers: () => <Workers />,
   schedules: () => <Schedules />,
   flows: ([id]) => <Flows id={id} />,
+  travel: () => <Travel />,
   submit: () => <Submit />,
 };
 

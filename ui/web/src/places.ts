@@ -8,5 +8,6 @@ export const PLACES: { to: string; name: string; icon: IconName; key: string }[]
   { to: "/workers", name: "Workers", icon: "workers", key: "w" },
   { to: "/schedules", name: "Schedules", icon: "schedules", key: "s" },
   { to: "/flows", name: "Flows", icon: "flows", key: "l" },
+  { to: "/travel", name: "Travel", icon: "travel", key: "t" },
   { to: "/submit", name: "Submit", icon: "submit", key: "n" },
 ];

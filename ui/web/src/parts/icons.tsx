@@ -6,6 +6,7 @@ const PATHS = {
   workers: "M3 3h10v4H3zM3 9h10v4H3zM5.3 5h.1M5.3 11h.1",
   schedules: "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2zM8 4.8V8l2.2 1.6",
   flows: "M2.5 6h3.5v4H2.5zM10 2.5h3.5v3.5H10zM10 10h3.5v3.5H10zM6 8h2M10 4.2H8v7.6h2",
+  travel: "M2.5 8a5.5 5.5 0 1 0 1.8-4.1M2.5 2.8v2.7h2.7M8 5v3.2l2 1.4",
   submit: "M8 3v10M3 8h10",
   search: "M7 2.5a4.5 4.5 0 1 0 0 9 4.5 4.5 0 0 0 0-9zM10.4 10.4 13.5 13.5",
   theme: "M8 2.5a5.5 5.5 0 1 0 0 11zM8 2.5a5.5 5.5 0 0 1 0 11",
