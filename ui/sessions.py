@@ -63,7 +63,9 @@ class Sessions:
         self.login_needed: Final = any(given)
         secret = hmac.digest(signing_key(settings.data_dir), "\n".join(given).encode(), "sha256")
         self._key: Final = secret
-        self._signer: Final = URLSafeTimedSerializer(secret, salt="penstock-session")
+        self._signer: Final = URLSafeTimedSerializer(
+            secret, salt="penstock-session", signer_kwargs={"digest_method": hashlib.sha256}
+        )
 
     def role_of(self, password: str) -> Role | None:
         """What this password opens; takes as long for any."""
