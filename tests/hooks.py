@@ -56,7 +56,11 @@ class Receiver:
         headers = {name.lower(): value for name, value in request.headers.items()}
         with self._lock:
             self.requests.append(Received(request.path, headers, body))
-        self.answers.get(request.path, lambda it: reply(it, 204))(request)
+        answer = self.answers.get(request.path)
+        if answer is None:
+            reply(request, 204)
+        else:
+            answer(request)
 
     def at(self, path: str) -> list[Received]:
         return [it for it in self.requests if it.path == path]

@@ -13,13 +13,13 @@ from penstock.core.connection import command, connect
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.lifecycle import STATES
 from penstock.core.log import PAGE, Entry, Log
-from penstock.core.positions import order
+from penstock.core.positions import order, packed
 from penstock.core.settings import Secret, Settings
 from penstock.projections import projector as module
 from penstock.projections.projector import Overtaken, PartitionProjector, run_projector
 from penstock.projections.rebuild import rebuild
 from penstock.projections.store import ViewStore
-from penstock.projections.views import Rows, Views, packed, read
+from penstock.projections.views import Rows, Views, read
 from servers import RealServer
 
 

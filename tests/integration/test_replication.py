@@ -54,11 +54,9 @@ async def test_a_job_is_accepted_when_the_replica_has_it(
         redis = connect(Settings(redis_url=Secret(f"redis://127.0.0.1:{port}")))
         out = Outlet(redis, keys, once_s=60, replicas=1)
         with running(free_port(), tmp_path / "replica", "--replicaof", f"127.0.0.1 {port}") as replica:
-            wait_until(
-                lambda: "state=online" in str(primary.info("replication")) or linked(replica), 10, "linked"
-            )
+            wait_until(lambda: linked(replica), 10, "the replica follows")
             [accepted] = await out.submit([JOB])
-            assert replica.xrange(keys.log)[0][0].decode() == accepted.position
+            assert accepted.position in str(replica.xrange(keys.log))
         with pytest.raises(Unavailable, match="0 of 1 replicas"):
             await out.submit([JOB])
         # Sent several times while it waited, and written once.

@@ -54,9 +54,9 @@ async def everything(redis: Redis) -> bytes:
             case b"hash":
                 found += repr(await redis.hgetall(name)).encode()
             case b"string":
-                found += await redis.get(name) or b""
+                found += repr(await redis.get(name)).encode()
             case _:
-                found += name
+                found += repr(name).encode()
     return found
 
 
@@ -95,7 +95,7 @@ async def test_without_keys_all_is_legible(own_server: RealServer, namespace: st
 async def test_the_api_shows_it_to_those_with_the_right_and_hides_it_from_others(
     server: RealServer, namespace: str, tmp_path: Path
 ) -> None:
-    keys = {"payload_keys": Secret(NEW), "jobs": ("jobs_for_tests",)}
+    keys: dict[str, Any] = {"payload_keys": Secret(NEW), "jobs": ("jobs_for_tests",)}
     settings = api_settings(server, namespace, tmp_path, api_keys=API_KEYS, **keys)
     async with (
         site_on(server, namespace, **keys) as site,

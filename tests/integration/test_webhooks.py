@@ -258,7 +258,7 @@ async def test_what_happens_during_a_pause_is_passed_over(server: RealServer, na
                 tip = await site.log.tip()
 
                 async def passed_over() -> bool:
-                    return (await endpoints_of(site).reached(found)).get("test") == tip
+                    return bool((await endpoints_of(site).reached(found)).get("test") == tip)
 
                 await eventually(passed_over, 10, "the pause is read")
                 await endpoints_of(site).say("crm", WebhookResumed(by="ada"))
