@@ -7,6 +7,7 @@ import { eventually, start, submit } from "./stack.mjs";
 
 const skip = existsSync(executable) || process.env.CI === "true" ? false : `no ${executable}`;
 const WRONG = { type: "image.resize", payload: { source: `sha256-${"0".repeat(64)}`, width: 9 }, attempts: 1 };
+const MAIL = { to: ["ada@example.org"], subject: "Later", text: "Soon." };
 const sentence = (text) => ({ type: "ai.language", payload: { text } });
 
 const GUARDED = { PENSTOCK_DASHBOARD_PASSWORD: "open sesame", PENSTOCK_DASHBOARD_READ_PASSWORD: "let me see" };
@@ -56,6 +57,24 @@ test("a job that is submitted over HTTP appears in the open page", { skip }, asy
   await page.context().close();
 });
 
+test("who reads a row is not moved: what is new waits behind a button", { skip }, async () => {
+  const page = await open("/jobs?queue=ai");
+  await live(page);
+  await page.locator("[data-job]").first().waitFor();
+  await page.keyboard.press("j");
+  await page.locator('[data-at="true"]').waitFor();
+  const [at] = await page.$$eval('[data-at="true"]', (all) => all.map((it) => it.dataset.job));
+  const first = (await rows(page))[0];
+  assert.equal(at, first);
+  const id = await submit(stack, "ai", sentence("While somebody reads."));
+  await page.locator(".held", { hasText: "1 new job" }).waitFor();
+  assert.equal((await rows(page))[0], first);
+  await page.locator(".held").click();
+  await page.locator(`[data-job="${id}"]`).waitFor();
+  assert.equal((await rows(page))[0], id);
+  await page.context().close();
+});
+
 test("the API and then Redis are killed: no row is lost and none is doubled", { skip }, async () => {
   const page = await open("/jobs?queue=ai");
   await live(page);
@@ -74,22 +93,6 @@ test("the API and then Redis are killed: no row is lost and none is doubled", { 
   await page.context().close();
 });
 
-test("who reads a row is not moved: what is new waits behind a button", { skip }, async () => {
-  const page = await open("/jobs?queue=ai");
-  await live(page);
-  await page.keyboard.press("j");
-  const [at] = await page.$$eval('[data-at="true"]', (all) => all.map((it) => it.dataset.job));
-  const first = (await rows(page))[0];
-  assert.equal(at, first);
-  const id = await submit(stack, "ai", sentence("While somebody reads."));
-  await page.locator(".held", { hasText: "1 new job" }).waitFor();
-  assert.equal((await rows(page))[0], first);
-  await page.locator(".held").click();
-  await page.locator(`[data-job="${id}"]`).waitFor();
-  assert.equal((await rows(page))[0], id);
-  await page.context().close();
-});
-
 test("filters stand in the address, and all that failed runs again after it was counted", { skip }, async () => {
   for (let n = 0; n < 3; n += 1) await submit(stack, "image", WRONG);
   const page = await open("/jobs");
@@ -104,6 +107,28 @@ test("filters stand in the address, and all that failed runs again after it was 
   const [id] = await rows(page);
   const history = await (await fetch(`${stack.api}/jobs/image/${id}/events`)).json();
   assert.ok(history.events.some((it) => it.event === "requeued"));
+  await page.context().close();
+});
+
+test("jobs are found by a word in their payload", { skip }, async () => {
+  const id = await submit(stack, "ai", sentence("Der Zitronenfalter faltet keine Zitronen."));
+  await submit(stack, "ai", sentence("Etwas anderes."));
+  const page = await open("/jobs");
+  await page.getByLabel("Text in payload, result or error").fill("zitronenfalter");
+  await page.locator(`.found [data-job="${id}"]`).waitFor();
+  await page.locator(".list-foot", { hasText: "1 found" }).waitFor();
+  assert.deepEqual(await rows(page), [id]);
+  await page.waitForURL(/text=zitronenfalter/);
+  await page.context().close();
+});
+
+test("the past is shown as it was", { skip }, async () => {
+  const first = await submit(stack, "email", { type: "email.send", payload: MAIL, delay: 3600 });
+  const { submitted_at } = await (await fetch(`${stack.api}/jobs/email/${first}`)).json();
+  const second = await submit(stack, "email", { type: "email.send", payload: MAIL, delay: 3600 });
+  const page = await open(`/travel?queue=email&at=${Date.parse(submitted_at)}`);
+  await page.locator(".then code", { hasText: first }).waitFor();
+  assert.equal(await page.locator(".then code", { hasText: second }).count(), 0);
   await page.context().close();
 });
 

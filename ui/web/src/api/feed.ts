@@ -15,6 +15,7 @@ export type Tick = { at: number; rates: Record<string, Rates> };
 export const KEPT_S = 300;
 
 const listeners = new Set<Listener>();
+const resetters = new Set<() => void>();
 const watchers = new Set<() => void>();
 let link: Link = "connecting";
 let rates: Record<string, Rates> = {};
@@ -28,7 +29,9 @@ export function follow(client: QueryClient): () => void {
   source.addEventListener("link", (event) => become(JSON.parse(event.data).up ? "live" : "away"));
   source.addEventListener("reset", () => {
     become("live");
-    client.invalidateQueries();
+    // The list of jobs decides itself: somebody may be reading it.
+    client.invalidateQueries({ predicate: ({ queryKey }) => queryKey[0] !== "jobs" });
+    for (const reset of resetters) reset();
   });
   source.addEventListener("changes", (event) => {
     become("live");
@@ -67,6 +70,16 @@ export function useChanges(listener: Listener) {
     const heard: Listener = (changes) => latest(changes);
     listeners.add(heard);
     return () => void listeners.delete(heard);
+  }, []);
+}
+
+/** Call `listener` when something was missed, and what is shown must be loaded anew. */
+export function useResets(listener: () => void) {
+  const latest = useEffectEvent(listener);
+  useEffect(() => {
+    const heard = () => latest();
+    resetters.add(heard);
+    return () => void resetters.delete(heard);
   }, []);
 }
 

@@ -8,7 +8,7 @@ import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type RefObject, useEffect, useEffectEvent, useMemo, useRef, useState } from "react";
 import { api, jobPath } from "../api/client";
-import { useChanges } from "../api/feed";
+import { useChanges, useResets } from "../api/feed";
 import { useQueues } from "../api/queries";
 import { type JobPage, type JobRow, type Queue, STATES } from "../api/types";
 import { typing } from "../keys";
@@ -18,6 +18,7 @@ import { Ago, Badge, Button, Empty, Loading, PageHead, Trouble } from "../parts/
 import { type Act, BulkDialog } from "../parts/bulk";
 import { useMayOperate } from "../parts/here";
 import { go, Link, useSearch } from "../router";
+import { SearchResults } from "./jobs-search";
 
 const PAGE = 200;
 const ROW_PX = 38;
@@ -25,6 +26,8 @@ const MAX_HELD = 2_000;
 const JOB_ID = /^[\w-]+\.\d+\.\d+-\d+$/;
 
 type Filter = { queue: string; state: string; type: string };
+
+const TYPING_MS = 400;
 
 export function Jobs() {
   const [params, change] = useSearch();
@@ -34,14 +37,17 @@ export function Jobs() {
     state: params.get("state") ?? "",
     type: params.get("type") ?? "",
   };
+  const text = params.get("text") ?? "";
   return (
     <div className="fill">
       <PageHead title="Jobs">
         <FilterActs filter={filter} />
       </PageHead>
-      <FilterBar filter={filter} queues={queues ?? []} change={change} />
+      <FilterBar filter={filter} text={text} queues={queues ?? []} change={change} />
       <Trouble error={queues ? null : error} again={refetch} />
-      {queues ? (
+      {text ? (
+        <SearchResults filter={{ ...said(filter), text }} />
+      ) : queues ? (
         <JobList
           key={Object.values(filter).join()}
           filter={filter}
@@ -53,6 +59,8 @@ export function Jobs() {
     </div>
   );
 }
+
+const said = (filter: Filter) => Object.fromEntries(Object.entries(filter).filter(([, value]) => value));
 
 const ACTS: Record<string, [Act, string][]> = {
   waiting: [["cancel", "Cancel all…"]],
@@ -71,7 +79,6 @@ const ACTS: Record<string, [Act, string][]> = {
 function FilterActs({ filter }: { filter: Filter }) {
   const [act, setAct] = useState<Act | null>(null);
   if (!useMayOperate()) return null;
-  const said = Object.fromEntries(Object.entries(filter).filter(([, value]) => value));
   return (
     <>
       {ACTS[filter.state]?.map(([one, name]) => (
@@ -79,17 +86,18 @@ function FilterActs({ filter }: { filter: Filter }) {
           {name}
         </Button>
       ))}
-      <BulkDialog act={act} filter={said} onClose={() => setAct(null)} />
+      <BulkDialog act={act} filter={said(filter)} onClose={() => setAct(null)} />
     </>
   );
 }
 
 function FilterBar(props: {
   filter: Filter;
+  text: string;
   queues: Queue[];
   change: (changes: Record<string, string>) => void;
 }) {
-  const { filter, queues, change } = props;
+  const { filter, text, queues, change } = props;
   const box = useRef<HTMLInputElement>(null);
   const chosen = queues.filter((it) => !filter.queue || it.queue === filter.queue);
   const types = [...new Set(chosen.flatMap((it) => Object.keys(it.types)))].sort();
@@ -149,12 +157,33 @@ function FilterBar(props: {
         onChange={(event) => take(event.target.value.trim())}
         onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()}
       />
+      <TextFilter text={text} onText={(asked) => change({ text: asked })} />
       <datalist id="job-types">
         {types.map((it) => (
           <option key={it} value={it} />
         ))}
       </datalist>
     </search>
+  );
+}
+
+/** Words anywhere in a job; asked for when the typing pauses. */
+function TextFilter({ text, onText }: { text: string; onText: (text: string) => void }) {
+  const [typed, setTyped] = useState(text);
+  const told = useEffectEvent(onText);
+  useEffect(() => {
+    if (typed.trim() === text) return;
+    const pause = setTimeout(() => told(typed.trim()), TYPING_MS);
+    return () => clearTimeout(pause);
+  }, [typed, text]);
+  return (
+    <input
+      type="search"
+      aria-label="Text in payload, result or error"
+      placeholder="Text in payload, result, error"
+      value={typed}
+      onChange={(event) => setTyped(event.target.value)}
+    />
   );
 }
 
@@ -177,20 +206,25 @@ function JobList({ filter, names }: { filter: Filter; names: string }) {
   const { rows, held, show, changed } = useLiveRows(filter, list.data?.pages);
   const room = useRef<HTMLDivElement>(null);
   const { at, setAt } = useCursor(rows, room);
-  useChanges((changes) => changed(changes.jobs, at !== null || (room.current?.scrollTop ?? 0) > ROW_PX / 2));
+  const [stale, setStale] = useState(false);
+  const reading = () => at !== null || (room.current?.scrollTop ?? 0) > ROW_PX / 2;
+  useChanges((changes) => changed(changes.jobs, reading()));
+  useResets(() => (reading() ? setStale(true) : void list.refetch()));
 
   if (list.error) return <Trouble error={list.error} again={list.refetch} />;
   if (list.isPending) return <Loading rows={12} />;
   const anew = () => {
     setAt(null);
+    setStale(false);
+    if (stale) list.refetch();
     show();
     room.current?.scrollTo({ top: 0 });
   };
   return (
     <div className="list-room">
-      {held > 0 && (
+      {(held > 0 || stale) && (
         <Button kind="primary" className="held" onClick={anew}>
-          {count(held)} new {held === 1 ? "job" : "jobs"} ↑
+          {stale ? "The list has changed" : `${count(held)} new ${held === 1 ? "job" : "jobs"}`} ↑
         </Button>
       )}
       {rows.length === 0 ? (

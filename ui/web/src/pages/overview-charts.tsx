@@ -65,8 +65,8 @@ function Past({ queues, hours }: { queues: Queue[]; hours: number }) {
       times: rates[0]?.times ?? [],
       counted: rates.map(({ name, color, values }) => ({ name, color, values })),
       latencies: [
-        { name: "wait p95", color: "--delayed", values: late[0]?.values ?? [] },
-        { name: "run p95", color: "--active", values: late[1]?.values ?? [] },
+        { name: "wait p95", color: "--delayed", dots: true, values: late[0]?.values ?? [] },
+        { name: "run p95", color: "--active", dots: true, values: late[1]?.values ?? [] },
       ],
     };
   }, [found]);

@@ -63,6 +63,12 @@ function Count(props: { act: Act; filter: Filter; onStart: (id: string) => void;
         </b>{" "}
         {many > 0 ? WORDS[act].told : "fit"}.
       </p>
+      <p className="dim">
+        Those that fit:{" "}
+        {Object.entries(filter)
+          .map(([name, value]) => `${name} ${name === "error" ? `has “${value}”` : value}`)
+          .join(", ")}
+      </p>
       <ul className="samples">
         {samples.slice(0, SHOWN).map((it) => (
           <li key={it.id}>

@@ -3,7 +3,8 @@ import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 
-export type Line = { name: string; color: string; values: (number | null)[] };
+/** `dots`: each value has one, so that lonely ones are seen. */
+export type Line = { name: string; color: string; values: (number | null)[]; dots?: boolean };
 
 /** `times` in Unix s, `color` the name of a CSS variable; `unit` says what a value is, like "4.2 /s". */
 export default function Chart(props: {
@@ -86,7 +87,7 @@ function options(
         stroke: color(it.color),
         fill: `color-mix(in srgb, ${color(it.color)} 10%, transparent)`,
         width: 1.75,
-        points: { show: false },
+        points: { show: it.dots ?? false, size: 5, fill: color(it.color) },
         value: (_: uPlot, value: number | null) => (value === null ? "–" : unit(value)),
       })),
     ],
