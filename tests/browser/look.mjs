@@ -26,7 +26,7 @@ for (const { name, ...look } of LOOKS) {
     await page.goto(url + path);
     await page.locator("main h1").waitFor();
     await page.waitForLoadState("load");
-    await page.waitForFunction(() => !document.querySelector(".loading"));
+    await page.waitForFunction(() => !document.querySelector(".loading, .chart-room"));
     await page.waitForFunction(() => [...document.images].every((it) => it.complete || it.loading === "lazy"));
     await page.screenshot({ path: `${folder}/${title}-${name}.png` });
     bad.push(...(await findings(page)).map((it) => `${title} ${name}: ${it}`));

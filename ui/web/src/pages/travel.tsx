@@ -105,7 +105,7 @@ function Then({ at, queue, onQueue }: { at: number; queue: string; onQueue: (que
           <h2>Queues then</h2>
         </header>
         <div className="table-room" tabIndex={0} role="region" aria-label="Queues then">
-          <table className="queues">
+          <table className="queues plain">
             <thead>
               <tr>
                 <th>Queue</th>
