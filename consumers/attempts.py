@@ -22,6 +22,7 @@ from penstock.consumers.outcomes import Failure
 from penstock.consumers.sealed import open_job, sealed_failure, sealing
 from penstock.core.artifacts import Artifacts
 from penstock.core.dispatch import Delivery, Finished
+from penstock.core.errors import TooLarge
 from penstock.core.events import Needs, Submitted
 from penstock.core.keys import PartitionKeys
 from penstock.core.positions import milliseconds
@@ -101,11 +102,26 @@ class Attempts:
             return outcomes.failed(delivery, job, (perf_counter() - began) * 1000, why)
         ms = (perf_counter() - began) * 1000
         if len(encoded) > self._max_result:
-            text = f"the result has {len(encoded)} bytes, over {self._max_result}: store it as an artifact"
-            return outcomes.failed(delivery, job, ms, Failure("ResultTooLarge", text, permanent=True))
+            try:
+                encoded = await self._stored(encoded)
+            except TooLarge as error:
+                return outcomes.failed(
+                    delivery, job, ms, Failure("ResultTooLarge", str(error), permanent=True)
+                )
         if self._seals is not None and encoded != b"null":
             encoded = self._seals.seal_json(encoded, job.type, "result")
         return outcomes.completed(delivery, ms, bytes(encoded))
+
+    async def _stored(self, result: bytes) -> bytes:
+        """A result that is too large for the log, as an artifact; answers what stands for it.
+
+        Raises TooLarge where it is too large for that too, where there is no store, or where results
+        are sealed: an artifact would hold it in clear.
+        """
+        if self._artifacts is None or self._seals is not None:
+            raise TooLarge("the result, in bytes", len(result), self._max_result)
+        kept = await self._artifacts.aput(result, content_type="application/json", filename="result.json")
+        return _encode_result({"artifact": kept.id, "size": kept.size, "content_type": kept.content_type})
 
     def _unreadable(self, job: Submitted, error: Exception) -> Failure:
         """Why a payload cannot be read here."""

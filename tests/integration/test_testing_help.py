@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from jobs_for_tests import Block, Echo, Elsewhere, Family, Flaky, Hopeless, Nap, Odd, Talk
+from jobs_for_tests import Block, Echo, Elsewhere, Family, Flaky, Hopeless, Large, Nap, Odd, Talk
 from penstock.consumers.testing import Counts, run_due
 from penstock.core import Backoff
+from penstock.core.artifacts import open_artifacts
+from penstock.core.settings import Settings
 from penstock.producer.client import Producer
 from processes import Site, producing, site_on
 from servers import RealServer
@@ -94,3 +97,16 @@ async def test_an_odd_end_hurts_nobody(site: Site, producer: Producer) -> None:
     await producer.submit(Odd("exit"), attempts=1)
     await producer.submit(Echo(1))
     assert await run(site, queues=["test"]) == Counts(completed=1, failed=1)
+
+
+async def test_a_result_too_large_for_the_log_is_an_artifact(
+    site: Site, producer: Producer, tmp_path: Path
+) -> None:
+    artifacts = open_artifacts(Settings(data_dir=tmp_path))
+    handle = await producer.submit(Large(site.settings.max_result))
+    assert await run(site, queues=["test"], artifacts=artifacts) == Counts(completed=1)
+    kept = await handle.result(timeout=1)
+    content = await artifacts.aget(kept["artifact"])
+    assert kept["content_type"] == "application/json"
+    assert len(content) == kept["size"] == site.settings.max_result + 2
+    assert len(msgspec.json.decode(content)) == site.settings.max_result
