@@ -43,6 +43,7 @@ def bench(
     peers: Annotated[
         bool, typer.Option("--peers", help="Measure BullMQ, taskiq and streaQ too (installs them).")
     ] = False,
+    skip: Annotated[str, typer.Option(help="Systems to leave out, by comma.")] = "",
     only: Annotated[str, typer.Option(help="Which groups, by comma.")] = ",".join(GROUPS),
     runs: Annotated[int, typer.Option(min=1, help="How often each measure is taken.")] = 5,
     jobs: Annotated[int, typer.Option(min=100, help="How many jobs are submitted and drained.")] = 20_000,
@@ -60,7 +61,8 @@ def bench(
     sizes = Sizes(jobs=jobs, warm=max(jobs // 10, 1))
     failure = None
     try:
-        systems = own_systems() + (peer_systems() if peers else [])
+        known = own_systems() + (peer_systems() if peers else [])
+        systems = [system for system in known if system.name not in skip.split(",")]
         report = Report(environment(_version(server.value)), {"runs": runs, **msgspec.to_builtins(sizes)})
         report.options["peers"] = pins() if peers else {}
     except (PeerMissing, ServerMissing) as error:
