@@ -26,7 +26,7 @@ from penstock.consumers.attempts import Attempts
 from penstock.consumers.context import Report
 from penstock.consumers.identity import Identity
 from penstock.consumers.outbox import Outbox
-from penstock.core.connection import BLOCK_S, command, passing
+from penstock.core.connection import BLOCK_S, Line, command, passing
 from penstock.core.dispatch import Arrival, Cycle, Delivery, Dispatch, Finished
 from penstock.core.keys import GROUP, PartitionKeys
 
@@ -96,8 +96,10 @@ class PartitionWorker:
         identity: Identity,
     ) -> None:
         self.keys: Final = keys
-        self._redis: Final = redis
         self._dispatch: Final = Dispatch(redis, keys)
+        # The loop and the blocking read each make one call at a time.
+        self._line: Final = Dispatch(Line(redis), keys)
+        self._ear: Final = Line(redis)
         self._attempts: Final = attempts
         self._slots: Final = slots
         self._lease: Final = lease
@@ -189,14 +191,12 @@ class PartitionWorker:
             arrivals = [it for it in arrivals if it.job]
         consumer = self._consumer
         try:
-            cycle = await self._dispatch.cycle(
-                consumer, want, notes=notes, finished=finished, arrivals=arrivals
-            )
+            cycle = await self._line.cycle(consumer, want, notes=notes, finished=finished, arrivals=arrivals)
         except (RedisError, OSError) as error:
             if not passing(error):
                 raise
             _log.warning("%s: lost Redis (%s); trying again", self.keys.name, error)
-            cycle = await self._persist(partial(self._dispatch.cycle, consumer, 0, finished=finished))
+            cycle = await self._persist(partial(self._line.cycle, consumer, 0, finished=finished))
             await self._persist(self._give_back_unknown)
             _log.warning("%s: Redis is back", self.keys.name)
         if not cycle.alive:
@@ -243,7 +243,7 @@ class PartitionWorker:
             take = ("XREADGROUP", "GROUP", GROUP, consumer, *words, ">", ">", ">")
             look = ("XREAD", *words, "$", "$", "$")
             try:
-                reply = await command(self._redis, *(look if looks else take))
+                reply = await command(self._ear, *(look if looks else take))
             except (RedisError, OSError) as error:
                 await self._mend(error)
                 continue

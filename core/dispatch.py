@@ -15,7 +15,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from penstock.core.connection import command
+from penstock.core.connection import Line, command
 from penstock.core.keys import GROUP, LANES, PARKED, PartitionKeys
 
 Outcome = Literal["completed", "failed", "attempt_failed", "released"]
@@ -121,11 +121,11 @@ class Script:
         self.source: Final = text
         self.sha: Final = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
-    async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    async def __call__(self, redis: Redis | Line, keys: Sequence[str], args: Sequence[Any]) -> Any:
         try:
             return await command(redis, "EVALSHA", self.sha, len(keys), *keys, *args)
         except NoScriptError:
-            await redis.script_load(self.source)
+            await command(redis, "SCRIPT", "LOAD", self.source)
             return await command(redis, "EVALSHA", self.sha, len(keys), *keys, *args)
 
 
@@ -143,7 +143,7 @@ class Dispatch:
     _reclaim: Final = Script("reclaim", entries=True)
     _release: Final = Script("release", entries=True)
 
-    def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
+    def __init__(self, redis: Redis | Line, keys: PartitionKeys) -> None:
         self.redis: Final = redis
         self.keys: Final = keys
 

@@ -1,8 +1,9 @@
 """The way out to one partition: whoever submits at the same time shares one script call.
 
-Callers put their jobs into the buffer, and a task that lives as long as there are any sends what is
-in it. So a lone caller pays one round trip, a crowd pays one round trip per thousand jobs, and one
-call at a time is under way, which is what lets the script recognise a batch that was sent again.
+A caller who finds no call under way sends what he has; the others put theirs into the buffer, which
+a task sends as long as there is anything in it. So a lone caller pays one round trip and nothing
+else, a crowd pays one round trip per thousand jobs, and one call at a time is under way, which is what
+lets the script recognise a batch that was sent again.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from penstock.core.connection import command, passing
+from penstock.core.connection import Line, command, passing
 from penstock.core.dispatch import Accepted, Dispatch, Submission
 from penstock.core.errors import BacklogFull, Unavailable
 from penstock.core.keys import PartitionKeys
@@ -41,8 +42,8 @@ class Outlet:
     within PATIENCE_S. With `replicas`, a batch is accepted when that many have it too."""
 
     def __init__(self, redis: Redis, keys: PartitionKeys, *, once_s: float, replicas: int = 0) -> None:
-        # WAIT speaks of the writes of its own connection: so there is one, and no pool.
-        self._redis: Final = redis.client() if replicas else redis
+        # One call at a time is under way, and WAIT speaks of the writes of its own connection.
+        self._redis: Final = Line(redis)
         self._replicas: Final = replicas
         self._dispatch: Final = Dispatch(self._redis, keys)
         self._once_ms: Final = round(once_s * 1000)
@@ -50,6 +51,7 @@ class Outlet:
         self._batch = 0
         self._buffer: deque[_Ask] = deque()
         self._buffered = 0
+        self._busy = False
         self._sender: asyncio.Task[None] | None = None
 
     async def submit(self, jobs: Sequence[Submission]) -> list[Accepted]:
@@ -63,18 +65,27 @@ class Outlet:
         if self._buffered + len(jobs) > MAX_BUFFERED:
             raise Unavailable(f"{self._buffered} submissions wait for Redis already")
         ask = _Ask(jobs, asyncio.get_running_loop().create_future(), sum(len(job.body) for job in jobs))
-        self._buffer.append(ask)
-        self._buffered += len(jobs)
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send_all())
-        return await ask.answer
+        if self._busy:
+            self._buffer.append(ask)
+            self._buffered += len(jobs)
+            return await ask.answer
+        self._busy = True
+        try:
+            await self._send([ask])
+        finally:
+            self._busy = bool(self._buffer)
+            if self._busy:
+                self._sender = asyncio.create_task(self._send_all())
+        return ask.answer.result()
 
     async def _send_all(self) -> None:
-        """A task of its own: whoever gives up waiting takes nobody along."""
+        """What came while a call was under way; a task of its own, so that whoever gives up waiting
+        takes nobody along."""
         while self._buffer:
             await self._send(self._take())
             # Whoever got an answer may have more to ask, and others have come: let them join.
             await asyncio.sleep(0)
+        self._busy = False
 
     def _take(self) -> list[_Ask]:
         """The next batch, within the bounds; never empty while somebody waits. What its caller
