@@ -207,7 +207,7 @@ async def test_one_who_gives_up_takes_nobody_along(make_server: Callable[..., Re
 async def test_a_restart_is_waited_out_and_nothing_is_submitted_twice(
     make_server: Callable[..., RealServer], namespace: str
 ) -> None:
-    server = make_server("redis", fsync="always")
+    server = make_server("redis")
     async with site_on(server, namespace) as site, producing(site) as producer:
         handles = [await producer.submit(Echo(0))]
         for _ in range(3):
