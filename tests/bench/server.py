@@ -24,7 +24,7 @@ def fresh_server(kind: str, aof: Aof) -> Iterator[tuple[RealServer, redis.Redis]
     It never rewrites its append-only file, so that no rewrite falls into one measurement and not
     into the next. Raises ServerMissing.
     """
-    server = RealServer(kind, aof=aof != "off")
+    server = RealServer(kind, aof=aof != "off", fsync="everysec")
     try:
         try:
             server.start()
