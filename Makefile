@@ -57,7 +57,8 @@ unit: $(READY) ## tests that need nothing else
 	$(BIN)/pytest -q -n 2 tests/unit $(ARGS)
 
 integration: $(READY) system ## tests on real servers
-	$(BIN)/pytest -q -n 2 tests/integration tests/bench $(ARGS)
+	$(BIN)/pytest -q -n 2 -m "not load" tests/integration tests/bench $(ARGS)
+	$(BIN)/pytest -q -m load tests/integration
 
 crash: $(READY) system ## tests that kill processes in mid-work
 	$(BIN)/pytest -q tests/crash $(ARGS)

@@ -40,6 +40,7 @@ FULL: Final = SECONDS >= 30
 PROGRAM: Final = Path(__file__).parents[1] / "feed_clients.py"
 
 
+@pytest.mark.load
 @pytest.mark.timeout(SECONDS + 110)
 async def test_each_of_many_clients_gets_every_event_in_order(
     make_server: Callable[..., RealServer], penstock: Callable[..., Command], namespace: str, tmp_path: Path
