@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 
@@ -42,6 +42,10 @@ class Received(msgspec.Struct):
         return Webhook(secret).verify(self.body, self.headers)
 
 
+def accept(request: BaseHTTPRequestHandler) -> None:
+    reply(request, 204)
+
+
 class Receiver:
     """Keeps what came in, in order; `answer` decides what is answered on a path, by default 204."""
 
@@ -52,14 +56,16 @@ class Receiver:
         self._lock: Final = threading.Lock()
 
     def take(self, request: BaseHTTPRequestHandler) -> None:
-        body = request.rfile.read(int(request.headers["content-length"]))
+        length = int(request.headers["content-length"])
+        body = request.rfile.read(length)
+        if len(body) < length:  # its sender was killed in the middle: this request was never made
+            request.close_connection = True
+            return
         headers = {name.lower(): value for name, value in request.headers.items()}
         with self._lock:
             self.requests.append(Received(request.path, headers, body))
-        answer = self.answers.get(request.path)
-        if answer is None:
-            reply(request, 204)
-        else:
+        answer = self.answers.get(request.path, accept)
+        with suppress(ConnectionError):  # the sender was killed before its answer
             answer(request)
 
     def at(self, path: str) -> list[Received]:
