@@ -1,7 +1,8 @@
 """Settings: read from the environment once, checked, and passed on as one value.
 
 Every variable is `PENSTOCK_` and the field's name in capitals. Secrets are wrapped so that no
-log line, error or repr shows them.
+log line, error or repr shows them, and may be given as files, as container platforms hand them over:
+`PENSTOCK_API_KEYS_FILE=/run/secrets/api_keys`. The variable itself counts where both are set.
 """
 
 import os
@@ -14,6 +15,8 @@ import msgspec
 from penstock.core.errors import Misconfigured
 
 PREFIX: Final = "PENSTOCK_"
+FILE: Final = "_FILE"
+MAX_SECRET: Final = 64 * 1024  # bytes of a file with a secret
 
 
 class Secret:
@@ -104,15 +107,34 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     source = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(Settings):
-        raw = source.get(PREFIX + field.name.upper())
+        variable = PREFIX + field.name.upper()
+        raw = source.get(variable)
+        if raw is None and field.type is Secret:
+            raw = _from_file(variable + FILE, source.get(variable + FILE))
         if raw is None:
             continue
         text: Any = _words(raw) if field.type == tuple[str, ...] else raw
         try:
             values[field.name] = msgspec.convert(text, field.type, strict=False, dec_hook=_special)
         except msgspec.ValidationError as error:
-            raise Misconfigured(f"{PREFIX}{field.name.upper()}: {error}") from None
+            raise Misconfigured(f"{variable}: {error}") from None
     return Settings(**values)
+
+
+def _from_file(variable: str, path: str | None) -> str | None:
+    """The text of the file that `variable` names, without the line's end; None where it names none."""
+    if not path:
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_SECRET + 1)
+        if len(content) > MAX_SECRET:
+            raise Misconfigured(f"{variable}: {path} has more than {MAX_SECRET} bytes")
+        return content.decode().rstrip("\r\n")
+    except OSError as error:
+        raise Misconfigured(f"{variable}: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Misconfigured(f"{variable}: {path} is not UTF-8 text") from None
 
 
 def _words(text: str) -> list[str]:
