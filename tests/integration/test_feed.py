@@ -6,6 +6,7 @@ Whatever is followed is compared with the log itself.
 import asyncio
 import json
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -315,11 +316,20 @@ async def test_a_killed_server_costs_no_event(
             await told(follower, events)
 
 
+async def narrow_connection(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """One for which the kernel holds little: left alone it grows to hold megabytes for who reads none."""
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**15)
+    narrow.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", port))
+    return await asyncio.open_connection(sock=narrow, limit=2**16)
+
+
 async def test_a_client_that_does_not_read_is_told_so_and_closed(
     http: httpx.AsyncClient, settings: Settings, redis: Redis, author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_stream, "MAX_HELD", 100_000)
-    reader, writer = await asyncio.open_connection("127.0.0.1", settings.api_port, limit=2**16)
+    reader, writer = await narrow_connection(settings.api_port)
     writer.write(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
     await reader.readuntil(b"retry: ")
     transport: Any = writer.transport
@@ -352,7 +362,7 @@ async def test_a_client_that_never_reads_is_cut_off(
             gone.set()
 
     monkeypatch.setattr(Feed, "_leave", left)
-    reader, writer = await asyncio.open_connection("127.0.0.1", settings.api_port, limit=2**16)
+    reader, writer = await narrow_connection(settings.api_port)
     writer.write(b"GET /events?queue=mail HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
     await reader.readuntil(b"retry: ")
     transport: Any = writer.transport
