@@ -6,16 +6,17 @@ process was asked to stop. Rooms are imported inside: a process loads what it ru
 
 import asyncio
 import importlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from penstock.core.jobs.bulk import QUEUE as SYSTEM
+from penstock.core.logs import configure_logging
 from penstock.core.settings import Settings
+from penstock.core.tracing import close_tracing, open_tracing
 from penstock.ui.embedded import with_server
 from penstock.ui.lifeline import StopSignals, end_with_parent, exit_now
-from penstock.ui.logs import configure_logging
 
 if TYPE_CHECKING:
     from penstock.producer.client import Producer
@@ -29,7 +30,7 @@ def run_server(settings: Settings) -> None:
     """The embedded server."""
     from penstock.ui.embedded import serve_embedded
 
-    configure_logging(settings)
+    configure_logging(settings, "server")
     end_with_parent(head_start=HEAD_START_S, patience=30.0)
     asyncio.run(serve_embedded(settings))  # not uvloop: it waits for a child process, no more
 
@@ -38,7 +39,7 @@ def run_api(settings: Settings) -> None:
     """The HTTP API."""
     from penstock.ui.api import serve_api
 
-    _begin(settings)
+    _begin(settings, "api")
     _run(serve_api(with_server(settings)))
 
 
@@ -46,13 +47,13 @@ def run_dashboard(settings: Settings, *, api: str = "") -> None:
     """The dashboard."""
     from penstock.ui.dashboard import serve_dashboard
 
-    _begin(settings)
+    _begin(settings, "dashboard")
     _run(serve_dashboard(settings, api=api))
 
 
 def run_worker(settings: Settings) -> None:
     """A worker on `settings.queues`, all queues that have handlers here if empty."""
-    _begin(settings)
+    _begin(settings, "worker")
     _load_handlers(settings)
     _run(_work(with_server(settings)))
 
@@ -61,13 +62,13 @@ def run_projector(settings: Settings) -> None:
     """A projector of all queues."""
     from penstock.projections.projector import run_projector as project
 
-    _begin(settings)
+    _begin(settings, "projector")
     _run(project(with_server(settings)))
 
 
 def run_flows(settings: Settings) -> None:
     """A coordinator of flows."""
-    _begin(settings)
+    _begin(settings, "flows")
     _run(_coordinate(with_server(settings)))
 
 
@@ -75,14 +76,14 @@ def run_scheduler(settings: Settings) -> None:
     """A scheduler; the schedules of the user's own modules are set when it starts."""
     from penstock.ui.jobs import load_jobs
 
-    _begin(settings)
+    _begin(settings, "scheduler")
     load_jobs(settings)
     _run(_schedule(with_server(settings)))
 
 
 def run_webhooks(settings: Settings) -> None:
     """What sends events to the webhook endpoints."""
-    _begin(settings)
+    _begin(settings, "webhooks")
     _run(_send_webhooks(with_server(settings)))
 
 
@@ -90,7 +91,7 @@ def run_mailcatcher(settings: Settings) -> None:
     """The mail catcher."""
     from penstock.ui.mailcatcher import serve_mailcatcher
 
-    _begin(settings)
+    _begin(settings, "mailcatcher")
     _run(serve_mailcatcher(settings))
 
 
@@ -129,6 +130,7 @@ async def _work(settings: Settings) -> None:
         artifacts, submitter = open_artifacts(settings), _Submitter(producer)
         all_ended = await run_worker(settings, stop.first, submitter=submitter, artifacts=artifacts)
     if not all_ended:
+        close_tracing()
         exit_now(0)  # a handler's thread never returned, and Python would wait for it
 
 
@@ -156,16 +158,21 @@ def _load_handlers(settings: Settings) -> None:
         enter_handlers(settings)
 
 
-def _begin(settings: Settings) -> None:
-    configure_logging(settings)
+def _begin(settings: Settings, role: str) -> None:
+    configure_logging(settings, role)
+    open_tracing(role)
     end_with_parent()
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run it on uvloop where that is installed."""
+    """Run it, on uvloop where that is installed, and send the last spans."""
     try:
         import uvloop
     except ImportError:
-        asyncio.run(work)
+        run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
     else:
-        uvloop.run(work)
+        run = uvloop.run
+    try:
+        run(work)
+    finally:
+        close_tracing()

@@ -7,9 +7,9 @@ import sys
 import pytest
 from rich.console import Console
 
+from penstock.core.logs import configure_logging
 from penstock.core.settings import Settings
 from penstock.ui.console import Lines
-from penstock.ui.logs import configure_logging
 from penstock.ui.output import print_facts, print_json, print_table
 
 
@@ -47,7 +47,7 @@ def test_json_log_lines_carry_the_exception(capsys: pytest.CaptureFixture[str]) 
         logging.getLogger("penstock.test").exception("failed: %s", "x")
     line = json.loads(capsys.readouterr().err)
     assert (line["level"], line["logger"], line["message"]) == ("error", "penstock.test", "failed: x")
-    assert line["at"].endswith("Z")
+    assert line["time"].endswith("Z")
     assert "ValueError: no" in line["exception"]
 
 
