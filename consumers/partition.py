@@ -26,9 +26,10 @@ from penstock.consumers.attempts import Attempts
 from penstock.consumers.context import Report
 from penstock.consumers.identity import Identity
 from penstock.consumers.outbox import Outbox
-from penstock.core.connection import BLOCK_S, Line, command, passing
+from penstock.core.connection import BLOCK_S, command, passing
 from penstock.core.dispatch import Arrival, Cycle, Delivery, Dispatch, Finished
 from penstock.core.keys import GROUP, PartitionKeys
+from penstock.core.line import Line
 
 # One script call: enough to make the round trip cheap, little enough to keep the server's other
 # callers waiting for less than a millisecond or two.

@@ -22,10 +22,10 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.line import TIMEOUT_S, Line
 from penstock.core.settings import Settings
 
 BLOCK_S: Final = 2.0
-_SOCKET_TIMEOUT_S: Final = 10.0
 
 # What a caller may answer by trying again: the server is away, starting, or changing roles.
 LOST: Final = (RedisConnectionError, RedisTimeoutError, OSError)
@@ -49,8 +49,8 @@ def connect(settings: Settings, *, max_connections: int = 1024) -> Redis:
             protocol=2,
             decode_responses=False,
             retry=Retry(NoBackoff(), 0),
-            socket_timeout=_SOCKET_TIMEOUT_S,
-            socket_connect_timeout=_SOCKET_TIMEOUT_S,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
             max_connections=max_connections,
             **({} if url.startswith("unix:") else {"socket_keepalive": True}),
         )
@@ -95,28 +95,6 @@ def _quick(base: type[AbstractConnection]) -> type[AbstractConnection]:
                 self.socket_timeout = timeout
 
     return Quick
-
-
-class Line:
-    """A connection of its own for who makes one call at a time: no pool, no callbacks, no measuring
-    between the call and the socket, which is a quarter of a short call's time.
-
-    A connection that was lost is made again at the next call.
-    """
-
-    def __init__(self, redis: Redis) -> None:
-        self._pool: Final = redis.connection_pool
-        self._connection: AbstractConnection | None = None
-
-    async def execute_command(self, *words: Any) -> Any:
-        """As Redis.execute_command; the reply is not parsed."""
-        connection = self._connection
-        if connection is None:
-            connection = self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-            connection.socket_timeout = None  # there is one for the whole call
-        async with asyncio.timeout(_SOCKET_TIMEOUT_S):
-            await connection.send_command(*words)
-            return await connection.read_response()
 
 
 async def command(redis: Redis | Line, *words: Any) -> Any:

@@ -15,8 +15,9 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from penstock.core.connection import Line, command
+from penstock.core.connection import command
 from penstock.core.keys import GROUP, LANES, PARKED, PartitionKeys
+from penstock.core.line import Line
 
 Outcome = Literal["completed", "failed", "attempt_failed", "released"]
 

@@ -17,10 +17,11 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from penstock.core.connection import Line, command, passing
+from penstock.core.connection import command, passing
 from penstock.core.dispatch import Accepted, Dispatch, Submission
 from penstock.core.errors import BacklogFull, Unavailable
 from penstock.core.keys import PartitionKeys
+from penstock.core.line import Line
 
 MAX_JOBS: Final = 1_000
 MAX_BYTES: Final = 4 * 1024 * 1024
