@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from penstock.core.connection import answering, connect
 from penstock.core.contracts import Backoff, Priority, declaration
 from penstock.core.control import Cancelling
-from penstock.core.dispatch import Accepted, Submission
+from penstock.core.dispatch import Submission
 from penstock.core.endings import Endings
 from penstock.core.errors import FieldProblem, InvalidJob, JobFailed, NotFound, Refused
 from penstock.core.events import Cancelled, Completed, Event, Failed, decode
@@ -29,12 +29,14 @@ from penstock.core.positions import parse_job_id
 from penstock.core.sealing import open_seals, opened, opened_text
 from penstock.core.settings import Settings, read_settings
 from penstock.core.story import find, tell
+from penstock.core.tracing import carried, tracer
 from penstock.core.validation import every_problem
 from penstock.core.workers import Worker, Workers
 from penstock.producer.commands import Change, Commands, Drained, Limits
-from penstock.producer.intake import JobOptions, JobRequest, Unique, prepare
+from penstock.producer.intake import JobOptions, JobRequest, Mould, Unique, prepare
 from penstock.producer.outlet import Outlet
 from penstock.producer.reading import read_fields
+from penstock.producer.tracing import sending, tell_sent
 
 T = TypeVar("T")
 
@@ -80,7 +82,11 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class Producer:
-    """Submits jobs over one client. Safe to share between tasks; close it, or use `async with`."""
+    """Submits jobs over one client. Safe to share between tasks; close it, or use `async with`.
+
+    If the program has an OpenTelemetry tracer provider when this is made, its submissions are spans, and
+    their jobs belong to the caller's trace.
+    """
 
     def __init__(self, settings: Settings | None = None, *, redis: Redis | None = None) -> None:
         self.settings: Final = settings or read_settings()
@@ -90,6 +96,9 @@ class Producer:
         self.seals: Final = open_seals(self.settings)
         self.commands: Final = Commands(self.redis, self.keys)
         self._workers: Final = Workers(self.redis, self.keys)
+        self._tracer: Final = tracer()
+        # Of submissions with no options: those of a contract are all alike.
+        self._moulds: Final[dict[type[msgspec.Struct], Mould]] = {}
         self._outlets: dict[str, Outlet] = {}
         self._endings: dict[str, Endings] = {}
 
@@ -118,21 +127,27 @@ class Producer:
         All are checked first: one that is wrong raises, and none is submitted. An idempotency
         key is for one job, so `key` is refused with more than one.
         """
-        checked = _checked(options) if options else {}
-        jobs: dict[str, list[tuple[int, JobRequest, Submission]]] = {}
-        for number, payload in enumerate(payloads):
-            queue = declaration(type(payload)).queue
-            request = _request(payload, checked)
-            jobs.setdefault(queue, []).append((number, request, self._prepare(queue, request)))
-        count = sum(map(len, jobs.values()))
-        if count > 1 and options.get("key"):
+        moulds = {} if options else self._moulds
+        jobs: dict[str, tuple[list[int], list[Submission]]] = {}
+        handles: list[Any] = []
+        for payload in payloads:
+            mould = moulds.get(type(payload))
+            if mould is None:
+                mould = moulds[type(payload)] = self._mould(type(payload), options)
+            rows = jobs.get(mould.queue)
+            if rows is None:
+                rows = jobs[mould.queue] = ([], [])
+            rows[0].append(len(handles))
+            rows[1].append(mould.cast(_encode(payload)))
+            handles.append(mould.type)
+        if len(handles) > 1 and options.get("key"):
             raise ValueError("an idempotency key names one job: submit them one by one")
-        handles: dict[int, Handle] = {}
-        for queue, rows in jobs.items():
-            accepted = await self._outlet(queue).submit([submission for _, _, submission in rows])
-            for (number, request, _), answer in zip(rows, accepted, strict=True):
-                handles[number] = Handle(self, self._id(queue, answer), request.type, answer.known)
-        return [handles[number] for number in range(count)]
+        for queue, (numbers, submissions) in jobs.items():
+            keys = self.keys.partition(queue)
+            accepted = await self._outlet(queue).submit(submissions)
+            for number, answer in zip(numbers, accepted, strict=True):
+                handles[number] = Handle(self, keys, answer.position, handles[number], answer.known)
+        return handles
 
     async def accept(
         self,
@@ -145,11 +160,15 @@ class Producer:
     ) -> list[Receipt | Refused]:
         """Submit requests as they come over HTTP; a refused one does not stop the others. `origin`: the
         job they are made from."""
+        keys, limit = self.keys.partition(queue), self.settings.max_payload
         answers: list[Receipt | Refused] = []
         good: list[tuple[int, JobRequest, Submission]] = []
         for request in requests:
             try:
-                good.append((len(answers), request, self._prepare(queue, request, by, trace, origin)))
+                submission = prepare(
+                    queue, request, max_payload=limit, by=by, trace=trace, origin=origin, seals=self.seals
+                )
+                good.append((len(answers), request, submission))
                 answers.append(_PENDING)
             except Refused as refusal:
                 answers.append(refusal)
@@ -157,13 +176,13 @@ class Producer:
             accepted = await self._outlet(queue).submit([submission for _, _, submission in good])
             for (number, request, submission), answer in zip(good, accepted, strict=True):
                 state: State = "delayed" if submission.when else "waiting"
-                answers[number] = Receipt(self._id(queue, answer), queue, request.type, state, answer.known)
+                job_id = keys.job_id(answer.position)
+                answers[number] = Receipt(job_id, queue, request.type, state, answer.known)
         return answers
 
     def handle(self, job_id: str) -> "Handle":
         """A handle on a job submitted elsewhere. Raises NotFound for a malformed id."""
-        parse_job_id(job_id)
-        return Handle(self, job_id, "", False)
+        return self._handle(job_id, "", False)
 
     def endings(self, keys: PartitionKeys) -> Endings:
         """The shared waiter of a partition."""
@@ -194,11 +213,14 @@ class Producer:
         """Ask a worker to leave. See Workers.drain."""
         await self._workers.drain(name, by=by)
 
-    def _prepare(
-        self, queue: str, request: JobRequest, by: str = "", trace: str = "", origin: str = ""
-    ) -> Submission:
-        limit = self.settings.max_payload
-        return prepare(queue, request, max_payload=limit, by=by, trace=trace, origin=origin, seals=self.seals)
+    def _mould(self, payload: type[msgspec.Struct], options: SubmitOptions) -> Mould:
+        contract = declaration(payload)
+        checked, limit = _checked(options), self.settings.max_payload
+        return Mould(contract.queue, contract.type, checked, max_payload=limit, seals=self.seals)
+
+    def _handle(self, job_id: str, type: str, known: bool) -> "Handle":
+        queue, partition, position = parse_job_id(job_id)
+        return Handle(self, self.keys.partition(queue, partition), position, type, known)
 
     def _outlet(self, queue: str) -> Outlet:
         outlet = self._outlets.get(queue)
@@ -209,20 +231,28 @@ class Producer:
             )
         return outlet
 
-    def _id(self, queue: str, accepted: Accepted) -> str:
-        return self.keys.partition(queue).job_id(accepted.position)
-
 
 class Handle:
     """A submitted job: its id, and ways to learn what became of it, read from the log."""
 
-    def __init__(self, producer: Producer, job_id: str, type: str, known: bool) -> None:
+    __slots__ = ("_keys", "_position", "_producer", "known", "type")
+
+    def __init__(
+        self, producer: Producer, keys: PartitionKeys, position: str, type: str, known: bool
+    ) -> None:
         self._producer: Final = producer
-        self.id: Final = job_id
+        self._keys: Final = keys
+        self._position: Final = position
         self.type: Final = type
         self.known: Final = known
-        self.queue, partition, self._position = parse_job_id(job_id)
-        self._keys: Final = producer.keys.partition(self.queue, partition)
+
+    @property
+    def id(self) -> str:
+        return self._keys.job_id(self._position)
+
+    @property
+    def queue(self) -> str:
+        return self._keys.queue
 
     def __repr__(self) -> str:
         return f"<Handle {self.id}>"
@@ -295,7 +325,7 @@ class Handle:
         [answer] = await self._producer.accept(self.queue, [request], by=by, origin=self.id)
         if isinstance(answer, Refused):
             raise answer
-        return Handle(self._producer, answer.id, answer.type, answer.known)
+        return self._producer._handle(answer.id, answer.type, answer.known)
 
     async def promote(self, *, by: str = "") -> None:
         """Let it run now, if it is delayed."""
@@ -316,18 +346,16 @@ class Handle:
 
 
 _PENDING: Final = Refused("not sent yet")
+_NONE: Final = JobOptions()
+_encode: Final = msgspec.json.Encoder().encode
 
 
-def _checked(options: SubmitOptions) -> dict[str, Any]:
-    """The options as fields of a JobRequest. Raises InvalidJob naming every wrong one."""
+def _checked(options: SubmitOptions) -> JobOptions:
+    """Raises InvalidJob naming every wrong one."""
+    if not options:
+        return _NONE
     told = msgspec.to_builtins(options)
     try:
-        checked = msgspec.convert(told, JobOptions)
+        return msgspec.convert(told, JobOptions)
     except msgspec.ValidationError:
         raise InvalidJob(every_problem(JobOptions, msgspec.json.encode(told), "options")) from None
-    return {name: getattr(checked, name) for name in told}
-
-
-def _request(payload: msgspec.Struct, options: dict[str, Any]) -> JobRequest:
-    raw = msgspec.Raw(msgspec.json.encode(payload))
-    return JobRequest(type=declaration(type(payload)).type, payload=raw, **options)

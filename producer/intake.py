@@ -2,6 +2,8 @@
 
 JobRequest ── prepare ──► Submission (for the script)
                  └──────► InvalidJob: every wrong field with its path; nothing was written
+
+What many jobs share is done once (Mould), and then each payload is cast.
 """
 
 from datetime import datetime
@@ -77,6 +79,82 @@ class JobRequest(JobOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     payload: msgspec.Raw
 
 
+class Mould:
+    """What jobs of one type with the same options share, checked and encoded once: of each job's event
+    only the payload is still missing.
+
+    Raises UnknownType. Whatever else is wrong is told with the first payload's own problems.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        type: str,
+        options: JobOptions,
+        *,
+        max_payload: int,
+        by: str = "",
+        trace: str = "",
+        origin: str = "",
+        seals: Seals | None = None,
+    ) -> None:
+        contract = declared(type)
+        self.queue: Final = queue
+        self.type: Final = type
+        self._max_payload: Final = max_payload
+        self._seals: Final = seals
+        self._payload: Final = contract.payload
+        self._decode: Final = _decoder(contract.payload).decode
+        self._problems: Final = _problems(queue, contract, options)
+        told = dict(_told(contract.options))
+        for name in ("priority", "attempts", "backoff", "timeout"):
+            value = getattr(options, name)
+            if value is not None:
+                _say(told, name, value)
+        self._lane: Final[str] = told.get("priority", "normal")
+        self._when: Final = "" if self._problems else _say_when(told, options)
+        if options.ttl:
+            told["ttl"] = options.ttl
+        if options.unique:
+            told["unique"] = options.unique.key
+        event = Submitted(
+            type=type,
+            payload=_GAP,
+            tags=options.tags,
+            group=options.group,
+            key=options.key,
+            by=by,
+            trace=trace,
+            origin=origin,
+            **told,
+        )
+        self._key: Final = options.key
+        self._extra: Final = _extra(event, options.unique)
+        # The payload is the event's second field; what stands before and after it is the same for all.
+        head = encode(Submitted(type, _GAP))[: -len("0}")]
+        self._head: Final = head
+        self._tail: Final = encode(event)[len(head) + len("0") :]
+
+    def cast(self, payload: msgspec.Raw | bytes) -> Submission:
+        """The submission of one payload (JSON), sealed if there are seals.
+
+        Raises InvalidJob (every wrong field) or TooLarge.
+        """
+        size = len(memoryview(payload))
+        if size > self._max_payload:
+            raise TooLarge("payload, in bytes", size, self._max_payload)
+        try:
+            self._decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidJob(self._problems + _payload_problems(self._payload, payload, error)) from None
+        if self._problems:
+            raise InvalidJob(self._problems)
+        if self._seals is not None:
+            payload = self._seals.seal_json(payload, self.type, "payload")
+        body = b"%b%b%b" % (self._head, payload, self._tail)
+        return Submission(self._lane, body, self._when, self._key, self._extra)
+
+
 def prepare(
     queue: str,
     request: JobRequest,
@@ -91,35 +169,13 @@ def prepare(
 
     Raises UnknownType, InvalidJob (every wrong field) or TooLarge.
     """
-    contract = declared(request.type)
-    problems = _problems(queue, contract, request, max_payload)
-    if problems:
-        raise InvalidJob(problems)
-    told = dict(_told(contract.options))
-    for name in ("priority", "attempts", "backoff", "timeout"):
-        value = getattr(request, name)
-        if value is not None:
-            _say(told, name, value)
-    when = _say_when(told, request)
-    if request.ttl:
-        told["ttl"] = request.ttl
-    if request.unique:
-        told["unique"] = request.unique.key
-    event = Submitted(
-        type=request.type,
-        payload=seals.seal_json(request.payload, request.type, "payload") if seals else request.payload,
-        tags=request.tags,
-        group=request.group,
-        key=request.key,
-        by=by,
-        trace=trace,
-        origin=origin,
-        **told,
+    mould = Mould(
+        queue, request.type, request, max_payload=max_payload, by=by, trace=trace, origin=origin, seals=seals
     )
-    extra = b""
-    if request.unique or request.ttl or request.group:
-        extra = _extra(event, request.unique)
-    return Submission(told.get("priority", "normal"), encode(event), when, request.key, extra)
+    return mould.cast(request.payload)
+
+
+_GAP: Final = msgspec.Raw(b"0")
 
 
 def _extra(event: Submitted, unique: Unique | None) -> bytes:
@@ -128,28 +184,28 @@ def _extra(event: Submitted, unique: Unique | None) -> bytes:
     return extra_of(event, unique=unique.key, life=round(unique.life * 1000), replace=unique.replace)
 
 
-def _problems(queue: str, contract: Contract, request: JobRequest, max_payload: int) -> list[FieldProblem]:
+def _problems(queue: str, contract: Contract, options: JobOptions) -> list[FieldProblem]:
+    """What is wrong beside the payload."""
     problems = []
-    size = len(memoryview(request.payload))
-    if size > max_payload:
-        raise TooLarge("payload, in bytes", size, max_payload)
     if queue != contract.queue:
         problems.append(
             FieldProblem("type", f"{contract.type} belongs to queue {contract.queue!r}, not {queue!r}")
         )
-    if request.delay is not None and request.run_at is not None:
+    if options.delay is not None and options.run_at is not None:
         problems.append(FieldProblem("delay", "give delay or run_at, not both"))
-    if request.run_at is not None and not 0 <= unix_ms(request.run_at) <= LATEST_MS:
+    if options.run_at is not None and not 0 <= unix_ms(options.run_at) <= LATEST_MS:
         problems.append(FieldProblem("run_at", "is before 1970 or after 2248"))
-    try:
-        _decoder(contract.payload).decode(request.payload)
-    except msgspec.DecodeError:
-        problems += every_problem(contract.payload, bytes(request.payload))
-    except UnicodeDecodeError:
-        problems.append(FieldProblem("payload", "is not UTF-8"))
-    except RecursionError:
-        problems.append(FieldProblem("payload", "is nested too deep"))
     return problems
+
+
+def _payload_problems(
+    contract: type[msgspec.Struct], payload: msgspec.Raw | bytes, error: Exception
+) -> list[FieldProblem]:
+    if isinstance(error, UnicodeDecodeError):
+        return [FieldProblem("payload", "is not UTF-8")]
+    if isinstance(error, RecursionError):
+        return [FieldProblem("payload", "is nested too deep")]
+    return every_problem(contract, bytes(payload))
 
 
 @lru_cache(maxsize=1024)
@@ -177,7 +233,7 @@ def _say(told: dict[str, Any], name: str, value: Any) -> None:
         told[name] = value
 
 
-def _say_when(told: dict[str, Any], request: JobRequest) -> str:
+def _say_when(told: dict[str, Any], request: JobOptions) -> str:
     """Put the job's time in; answers it as the script takes it."""
     if request.run_at is not None:
         told["run_at"] = run_at = unix_ms(request.run_at)
