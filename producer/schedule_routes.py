@@ -4,6 +4,7 @@
     PUT    /schedules/{schedule}            set one: 201 created, 200 changed or as it was
     GET    /schedules/{schedule}
     DELETE /schedules/{schedule}            take it away
+    POST   /schedules/{schedule}/preview    what it would be if it were set: nothing is written
     POST   /schedules/{schedule}/pause      no tick until it is resumed
     POST   /schedules/{schedule}/resume
     POST   /schedules/{schedule}/trigger    a job now; Idempotency-Key makes it safe to send again
@@ -55,6 +56,12 @@ def schedule_writers(schedules: Schedules, settings: Settings) -> list[HTTPRoute
         found = await schedules.get(schedule, reveal=request.user.reveal)
         return Response(found, status_code=201 if change == "created" else 200)
 
+    @post("/schedules/{schedule:str}/preview", status_code=200, include_in_schema=False)
+    async def preview_schedule(request: AnyRequest, schedule: Name) -> ScheduleView:
+        media_type(request, JSON)
+        body = await whole(request, settings.max_payload + OPTIONS_ROOM, "schedule")
+        return await schedules.preview(schedule, read_request(body), by=request.user.name)
+
     @delete("/schedules/{schedule:str}", include_in_schema=False)
     async def remove_schedule(request: AnyRequest, schedule: Name) -> None:
         await schedules.remove(schedule, by=request.user.name)
@@ -75,7 +82,8 @@ def schedule_writers(schedules: Schedules, settings: Settings) -> list[HTTPRoute
         await schedules.trigger(schedule, by=request.user.name, key=key)
         return await schedules.get(schedule, reveal=request.user.reveal)
 
-    return [set_schedule, remove_schedule, pause_schedule, resume_schedule, trigger_schedule]
+    changes = [set_schedule, remove_schedule, pause_schedule, resume_schedule, trigger_schedule]
+    return [preview_schedule, *changes]
 
 
 def schedule_readers(schedules: Schedules) -> list[HTTPRouteHandler]:

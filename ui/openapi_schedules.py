@@ -21,6 +21,13 @@ COMMANDS: Final = (
         TAKEN,
     ),
     Command(
+        *("post", f"{SCHEDULE}/preview", "previewSchedule", "What a schedule would be"),
+        "Checked as for setting it, and answered with the ticks to come; nothing is written.",
+        "ScheduleRequest",
+        {200: ("As it would be, set now.", "ScheduleView")},
+        TAKEN,
+    ),
+    Command(
         *("delete", SCHEDULE, "removeSchedule", "Remove a schedule"),
         "Its jobs stay, and what was decided can still be read.",
         "",

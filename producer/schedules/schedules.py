@@ -140,6 +140,14 @@ class Schedules:
         await self._ledger.commit(compose)
         return change
 
+    async def preview(self, name: str, request: ScheduleRequest, *, by: str) -> ScheduleView:
+        """What a schedule would be if it were set now, with the ticks to come; nothing is written. Raises
+        InvalidJob (every wrong field) or TooLarge."""
+        checked_name(name)
+        now = await self._clock()
+        schedule = check(request, now, max_payload=self._max_payload)
+        return view(name, Standing(schedule, set_at=now, set_by=by, cursor=now), now)
+
     async def remove(self, name: str, *, by: str) -> None:
         """Take a schedule away. Its jobs stay. Raises NotFound."""
         await self._change(name, lambda _: ScheduleRemoved(by))

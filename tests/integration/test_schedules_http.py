@@ -58,6 +58,16 @@ async def test_a_schedule_is_created_changed_shown_and_removed(api: httpx.AsyncC
     assert older.json()["next"] is None
 
 
+async def test_a_preview_tells_the_ticks_and_writes_nothing(api: httpx.AsyncClient) -> None:
+    preview = await api.post("/schedules/nightly/preview", json=NIGHTLY)
+    assert preview.status_code == 200, preview.text
+    assert (await api.get("/schedules")).json() == {"schedules": []}
+    created = (await api.put("/schedules/nightly", json=NIGHTLY)).json()
+    assert {**preview.json(), "set_at": ""} == {**created, "set_at": ""}
+    wrong = await api.post("/schedules/nightly/preview", json={**NIGHTLY, "cron": "0 25 * * *"})
+    assert problems(wrong, 422).keys() == {"cron"}
+
+
 async def test_pause_resume_and_trigger(api: httpx.AsyncClient, settings: Settings) -> None:
     await api.put("/schedules/nightly", json=NIGHTLY)
     paused = (await api.post("/schedules/nightly/pause")).json()
