@@ -16,11 +16,11 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from penstock.consumers.attempts import Attempts
 from penstock.consumers.context import Submitter
 from penstock.consumers.executors import Executors
 from penstock.consumers.handlers import Handler, handlers
 from penstock.consumers.identity import Identity
+from penstock.consumers.observed import attempts_class
 from penstock.consumers.partition import Lease, PartitionWorker, Slots
 from penstock.core.artifacts import Artifacts
 from penstock.core.connection import check_server, connect
@@ -53,7 +53,7 @@ async def run_worker(
     slots_count = settings.concurrency or _default_slots(known, queues)
     executors = Executors(slots_count)
     slots = Slots(slots_count, lambda: len(executors.stuck))
-    attempts = Attempts(
+    attempts = attempts_class(settings)(
         known,
         executors,
         artifacts=artifacts,

@@ -127,13 +127,24 @@ class Producer:
         All are checked first: one that is wrong raises, and none is submitted. An idempotency
         key is for one job, so `key` is refused with more than one.
         """
-        moulds = {} if options else self._moulds
+        if self._tracer is None:
+            return await self._submit_many(payloads, options)
+        given = list(payloads)
+        with sending(self._tracer, {declaration(type(payload)).queue for payload in given}) as span:
+            handles = await self._submit_many(given, options, carried())
+            tell_sent(span, [handle.id for handle in handles])
+            return handles
+
+    async def _submit_many(
+        self, payloads: Iterable[msgspec.Struct], options: SubmitOptions, trace: str = ""
+    ) -> list["Handle"]:
+        moulds = {} if options or trace else self._moulds
         jobs: dict[str, tuple[list[int], list[Submission]]] = {}
         handles: list[Any] = []
         for payload in payloads:
             mould = moulds.get(type(payload))
             if mould is None:
-                mould = moulds[type(payload)] = self._mould(type(payload), options)
+                mould = moulds[type(payload)] = self._mould(type(payload), options, trace)
             rows = jobs.get(mould.queue)
             if rows is None:
                 rows = jobs[mould.queue] = ([], [])
@@ -160,6 +171,17 @@ class Producer:
     ) -> list[Receipt | Refused]:
         """Submit requests as they come over HTTP; a refused one does not stop the others. `origin`: the
         job they are made from."""
+        if self._tracer is None:
+            return await self._accept(queue, requests, by, trace, origin)
+        with sending(self._tracer, [queue], trace) as span:
+            answers = await self._accept(queue, requests, by, carried(), origin)
+            ids = [answer.id for answer in answers if isinstance(answer, Receipt)]
+            tell_sent(span, ids, refused=len(answers) - len(ids))
+            return answers
+
+    async def _accept(
+        self, queue: str, requests: Sequence[JobRequest], by: str, trace: str, origin: str
+    ) -> list[Receipt | Refused]:
         keys, limit = self.keys.partition(queue), self.settings.max_payload
         answers: list[Receipt | Refused] = []
         good: list[tuple[int, JobRequest, Submission]] = []
@@ -213,10 +235,10 @@ class Producer:
         """Ask a worker to leave. See Workers.drain."""
         await self._workers.drain(name, by=by)
 
-    def _mould(self, payload: type[msgspec.Struct], options: SubmitOptions) -> Mould:
+    def _mould(self, payload: type[msgspec.Struct], options: SubmitOptions, trace: str) -> Mould:
         contract = declaration(payload)
         checked, limit = _checked(options), self.settings.max_payload
-        return Mould(contract.queue, contract.type, checked, max_payload=limit, seals=self.seals)
+        return Mould(contract.queue, contract.type, checked, max_payload=limit, trace=trace, seals=self.seals)
 
     def _handle(self, job_id: str, type: str, known: bool) -> "Handle":
         queue, partition, position = parse_job_id(job_id)

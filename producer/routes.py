@@ -7,7 +7,6 @@ This is the hot path. So the handlers take the bytes of the body and answer byte
 in at the same time share one script call (see outlet.py).
 """
 
-import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from penstock.core.errors import FieldProblem, InvalidJob, Refused
 from penstock.core.lifecycle import State, fold_all
 from penstock.core.positions import milliseconds, parse_job_id
 from penstock.core.settings import Settings
+from penstock.core.tracing import from_headers
 from penstock.producer.bodies import AnyRequest, media_type, whole
 from penstock.producer.client import Producer, Receipt
 from penstock.producer.intake import MAX_KEY_CHARS, JobRequest
@@ -31,7 +31,6 @@ JSON: Final = "application/json"
 LINES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 OPTIONS_ROOM: Final = 64 * 1024  # what a job may take beside its payload
 
-_TRACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -115,9 +114,10 @@ def key_of(request: AnyRequest, told_key: str) -> str:
 
 
 def trace_of(request: AnyRequest) -> str:
-    """The caller's trace context (W3C traceparent); empty if it sent none that is right."""
-    told = request.headers.get("traceparent", "")
-    return told if _TRACE.fullmatch(told) else ""
+    """The caller's trace context (W3C traceparent and tracestate), as events keep it; empty if it sent
+    none that is right."""
+    parent = request.headers.get("traceparent", "")
+    return from_headers(parent, ",".join(request.headers.getall("tracestate", []))) if parent else ""
 
 
 async def first_job(producer: Producer, answer: Receipt) -> Receipt:

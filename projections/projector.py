@@ -34,6 +34,7 @@ from penstock.core.log import PAGE, Entry, Log, follow
 from penstock.core.settings import Settings
 from penstock.projections.retention import Trimmer
 from penstock.projections.store import ViewStore
+from penstock.projections.tracing import projecting
 from penstock.projections.views import Changes, Views, read
 
 LINGER_S: Final = 0.02
@@ -61,6 +62,7 @@ class PartitionProjector:
         self._redis: Final = redis
         self._events: Final = Log(redis, keys)
         self._store: Final = ViewStore(redis, keys)
+        self._spans: Final = projecting(keys)
         self._count = _FIRST_PAGE
         self._lost = False
 
@@ -110,7 +112,7 @@ class PartitionProjector:
                 if page:
                     changes = await self._fold(views, page)
                     await _written(writing)
-                    writing = asyncio.create_task(self._store.apply(changes))
+                    writing = asyncio.create_task(self._write(changes, page))
             await _written(writing)
         finally:
             await _end(reading, writing)
@@ -125,6 +127,12 @@ class PartitionProjector:
         changes = views.fold(events, rows)
         self._store.remember(rows)
         return changes
+
+    async def _write(self, changes: Changes, page: Sequence[Entry]) -> bool:
+        written = await self._store.apply(changes)
+        if written and self._spans is not None:
+            self._spans.tell(page)
+        return written
 
     async def _news(self, views: Views, stop: asyncio.Event) -> None:
         """Wait until the log goes on. Raises Overtaken where the views are not there any more."""
