@@ -169,10 +169,10 @@ class Dispatch:
             if job.key:
                 keys.append(self.keys.once(job.key))
             args += (LANE_NUMBER[job.lane], job.when, "1" if job.key else "0", job.extra, job.body)
-        answer = await self.call(self._submit, keys, args)
+        answer: bytes = await self.call(self._submit, keys, args)
         return [
-            Accepted(text[1:].decode(), True) if text.startswith(b"=") else Accepted(text.decode(), False)
-            for text in answer
+            Accepted(position[1:], True) if position[0] == "=" else Accepted(position, False)
+            for position in answer.decode().split()
         ]
 
     async def cycle(

@@ -30,9 +30,12 @@ local LATER = 4
 local time = call('TIME')
 local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Most partitions use none of these: one look at each, then nothing more is asked of it.
-local any_due, any_crash = call('EXISTS', DUE) == 1, call('EXISTS', CRASHES) == 1
-local any_group, any_unique = call('EXISTS', GROUP_OF) == 1, call('EXISTS', UNIQUE_OF) == 1
+-- Most partitions use none of these: one look at all, then nothing more is asked of them.
+local any_due, any_crash, any_group, any_unique = false, false, false, false
+if call('EXISTS', DUE, CRASHES, GROUP_OF, UNIQUE_OF) > 0 then
+  any_due, any_crash = call('EXISTS', DUE) == 1, call('EXISTS', CRASHES) == 1
+  any_group, any_unique = call('EXISTS', GROUP_OF) == 1, call('EXISTS', UNIQUE_OF) == 1
+end
 
 local function lane_of(number)
   return KEYS[2 + number]
@@ -113,6 +116,10 @@ end
 -- `job`, `spec` and `body` (or nil) as in the entry; `extra` has group, ttl and until (by default ttl
 -- after its time), or is nil.
 local function place(number, id, job, spec, when, extra, body)
+  if when == '' and not extra and not body then
+    call('XADD', lane_of(number), id, 'job', job, 'spec', spec)
+    return number
+  end
   local at = due_at(when)
   local fields = { 'job', job, 'spec', spec }
   if extra and extra.group then fields[5], fields[6] = 'group', extra.group end

@@ -7,7 +7,7 @@
 --         5 life of an idempotency key, ms; then 5 for each job: lane (1..3), when ('' now,
 --         '+ms' after now, 'ms' Unix time), 1 if it has an idempotency key else 0, extra ('' or
 --         JSON: group; ttl in ms; unique, life in ms (none is 0), replace), body of its `submitted` event
--- Answer  for each job its position; with '=' in front where an idempotency key or a unique key
+-- Answer  for each job its position, with a space between; with '=' in front where an idempotency key or a unique key
 --         was known and the position is the first job's
 -- Promise event and lane entry have one id and are written together. The batch number makes the
 --         call idempotent: a producer that lost the answer sends the same batch again and gets
@@ -17,12 +17,15 @@
 
 local batch, sender = ARGV[3], KEYS[18]
 
-local last = call('HMGET', sender, 'batch', 'answer')
-if last[1] == batch then
-  call('PEXPIRE', sender, ARGV[4])
-  return cjson.decode(last[2])
+local said = call('GET', sender)
+if said then
+  local last = string.match(said, '^%d+')
+  if last == batch then
+    call('PEXPIRE', sender, ARGV[4])
+    return string.sub(said, #last + 2)
+  end
+  if tonumber(last) > tonumber(batch) then return redis.error_reply('OLDBATCH answered long ago') end
 end
-if last[1] and tonumber(last[1]) > tonumber(batch) then return redis.error_reply('OLDBATCH answered long ago') end
 
 local control = call('HMGET', CONTROL, 'backlog', 'paused', 'rate', 'concurrency')
 local bound = tonumber(control[1] or 0)
@@ -81,6 +84,6 @@ for job = 6, #ARGV, 5 do
   end
 end
 
-call('HSET', sender, 'batch', batch, 'answer', cjson.encode(answer))
-call('PEXPIRE', sender, ARGV[4])
+answer = table.concat(answer, ' ')
+call('SET', sender, batch .. ' ' .. answer, 'PX', ARGV[4])
 return answer
