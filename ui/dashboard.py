@@ -14,6 +14,7 @@ another origin is. Whoever may only read is refused any method that could change
 import asyncio
 import hmac
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -36,19 +37,28 @@ from penstock.projections.feed_routes import EventStream, LastId, OfJob, OfQueue
 from penstock.ui.lifeline import StopSignals
 from penstock.ui.passthrough import PREFIX, Passthrough
 from penstock.ui.problems import EXCEPTION_HANDLERS
+from penstock.ui.remote import ANY_ADDRESS, api_headers, api_url
 from penstock.ui.serving import serve
 from penstock.ui.sessions import COOKIE, LIFE_S, Session, Sessions, Tries
 from penstock.ui.webapp import WebApp
 
 MAX_LOGIN: Final = 4096
 SAFE: Final = ("GET", "HEAD")
+_HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:[0-9]+)?", re.ASCII)
 _FRESH: Final = {"Cache-Control": "no-store"}
 
 _log: Final = logging.getLogger(__name__)
 
 
+class Api(msgspec.Struct):
+    """Where programs reach the API, and whether it asks for a key."""
+
+    url: str
+    key: bool
+
+
 class Here(msgspec.Struct):
-    """Who is here. `notice`: something that people should know, if there is."""
+    """Who is here. `notice`: something that people should know, if there is; `api`: for who is in."""
 
     user: str | None
     role: str
@@ -56,6 +66,7 @@ class Here(msgspec.Struct):
     csrf: str
     version: str
     notice: str | None
+    api: Api | None
 
 
 class Login(msgspec.Struct):
@@ -118,6 +129,22 @@ class Door:
         )
 
 
+class Guide:
+    """Tells where the API is. It is told to people, so where it listens on all addresses of its machine,
+    it is at the one by which they reach the dashboard."""
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self._url: Final = url or api_url(settings)
+        self._port: Final = settings.api_port if settings.host in ANY_ADDRESS and not url else 0
+        self._key: Final = bool(api_headers(settings))
+
+    def api(self, request: AnyRequest) -> Api:
+        """For who asks by this request."""
+        host = _HOST.fullmatch(request.headers.get("host", ""))
+        there = f"http://{host[1]}:{self._port}" if self._port and host else self._url
+        return Api(there, self._key)
+
+
 def create_dashboard(settings: Settings, *, api: str = "", files: WebApp | None = None) -> Litestar:
     """The dashboard as an ASGI app; `api`: where the API is, if not where the settings say.
     Raises Misconfigured."""
@@ -129,7 +156,7 @@ def create_dashboard(settings: Settings, *, api: str = "", files: WebApp | None 
         await through.close()
 
     return Litestar(
-        [*_session_routes(door), *_api_routes(door, through), _files(web)],
+        [*_session_routes(door, Guide(settings, api)), *_api_routes(door, through), _files(web)],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[life],
         state=State({"through": through}),
@@ -161,7 +188,7 @@ async def serve_dashboard(settings: Settings, *, api: str = "", stop: asyncio.Ev
         leaver.cancel()
 
 
-def _session_routes(door: Door) -> list[HTTPRouteHandler]:
+def _session_routes(door: Door, guide: Guide) -> list[HTTPRouteHandler]:
     sessions = door.sessions
 
     @get("/app/session")
@@ -169,7 +196,7 @@ def _session_routes(door: Door) -> list[HTTPRouteHandler]:
         session = door.session(request)
         if session is None and not sessions.login_needed:
             return opened(request, "local", "operate")
-        return Response(_here(sessions, session), headers=_FRESH)
+        return Response(_here(sessions, session, guide.api(request)), headers=_FRESH)
 
     @post("/app/login", status_code=200)
     async def login(request: AnyRequest) -> Response[Here]:
@@ -192,12 +219,12 @@ def _session_routes(door: Door) -> list[HTTPRouteHandler]:
         if session is not None:
             door.check_token(request, session)
         gone = door.cookie(request, "", 0)
-        return Response(_here(sessions, None), headers=_FRESH, cookies=[gone])
+        return Response(_here(sessions, None, None), headers=_FRESH, cookies=[gone])
 
     def opened(request: AnyRequest, user: str, role: Any) -> Response[Here]:
         value, session = sessions.open(user, role)
         kept = door.cookie(request, value, LIFE_S)
-        return Response(_here(sessions, session), headers=_FRESH, cookies=[kept])
+        return Response(_here(sessions, session, guide.api(request)), headers=_FRESH, cookies=[kept])
 
     return [here, login, logout]
 
@@ -233,7 +260,7 @@ def _files(web: WebApp) -> HTTPRouteHandler:
     return page
 
 
-def _here(sessions: Sessions, session: Session | None) -> Here:
+def _here(sessions: Sessions, session: Session | None, api: Api | None) -> Here:
     notice = None if sessions.login_needed else "No password is set: whoever uses this machine may operate."
     return Here(
         user=session.user if session else None,
@@ -242,6 +269,7 @@ def _here(sessions: Sessions, session: Session | None) -> Here:
         csrf=session.csrf if session else "",
         version=version("penstock"),
         notice=notice,
+        api=api if session else None,
     )
 
 

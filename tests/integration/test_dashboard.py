@@ -238,6 +238,25 @@ def test_an_address_that_others_reach_needs_a_password(settings: Settings) -> No
 
 
 @pytest.mark.parametrize(
+    ("changes", "api", "told"),
+    [
+        ({}, "", {"url": "http://127.0.0.1:3001", "key": False}),
+        ({}, "http://elsewhere:1", {"url": "http://elsewhere:1", "key": False}),
+        ({"host": "0.0.0.0", **GUARDED}, "", {"url": "http://[::1]:3001", "key": True}),  # noqa: S104
+    ],
+)
+async def test_a_page_is_told_where_programs_reach_the_api(
+    settings: Settings, changes: dict[str, Any], api: str, told: dict[str, Any]
+) -> None:
+    here = msgspec.structs.replace(settings, api_port=3001, **changes)
+    through = httpx.ASGITransport(create_dashboard(here, api=api), client=("::1", 5000))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=through, base_url="http://[::1]:3000") as browser:
+        if changes:
+            assert (await browser.get("/app/session")).json()["api"] is None
+        assert (await enter(browser, OPERATE if changes else ""))["api"] == told
+
+
+@pytest.mark.parametrize(
     ("path", "status"),
     [
         ("/app/api/none", 404),
