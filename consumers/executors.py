@@ -2,7 +2,8 @@
 
 A thread cannot be stopped: when its time is over the attempt is recorded as timed out, and the
 slot stays taken until the thread returns. A process can: a timeout or a cancellation kills it.
-Only bytes cross to a process and back.
+Only bytes cross to a process and back. In both, what a handler logs names its job, and the current span
+is that of the attempt.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +22,9 @@ from pebble import ProcessExpired, ProcessPool
 from penstock.consumers.context import Context, Report
 from penstock.consumers.handlers import Handler, handlers
 from penstock.consumers.outcomes import Failure, failure
+from penstock.core.logs import Attempt, configure_logging, current_attempt
+from penstock.core.settings import read_settings
+from penstock.core.tracing import carried, context_of
 
 HEAR_OUT_S: Final = 1.0
 _LAST: Final = "last"
@@ -49,7 +54,7 @@ class Executors:
         if self._threads is None:
             # Room for the threads that outlive their timeout: a stuck one must not block a slot's next job.
             self._threads = ThreadPoolExecutor(self._slots * 2, thread_name_prefix="handler")
-        future = self._threads.submit(handler.run, payload, context)
+        future = self._threads.submit(copy_context().run, handler.run, payload, context)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -118,7 +123,7 @@ class _Processes:
         who = (context.job_id, context.attempt, context.attempts)
         before = msgspec.json.encode((context.needs, context.unmet))
         future: Future[bytes] = self._pool.schedule(
-            _run_here, args=[handler.run.__module__, handler.contract.type, payload, who, before]
+            _run_here, args=[handler.run.__module__, handler.contract.type, payload, who, before, carried()]
         )
         return future
 
@@ -156,6 +161,7 @@ _outbound: Any = None
 def _enter_process(reports: Any) -> None:
     global _outbound
     _outbound = reports
+    configure_logging(read_settings(), "worker")
     threading.Thread(target=_end_with_worker, daemon=True, name="end with worker").start()
 
 
@@ -167,10 +173,11 @@ def _end_with_worker() -> None:
         os._exit(1)
 
 
-def _run_here(module: str, type: str, payload: bytes, who: tuple[str, int, int], before: bytes) -> bytes:
+def _run_here(
+    module: str, type: str, payload: bytes, who: tuple[str, int, int], before: bytes, trace: str
+) -> bytes:
     """In the child: import the handler's module, run it, answer with JSON."""
     from penstock.core.artifacts import open_artifacts
-    from penstock.core.settings import read_settings
 
     importlib.import_module(module)
     handler = handlers()[type]
@@ -188,9 +195,20 @@ def _run_here(module: str, type: str, payload: bytes, who: tuple[str, int, int],
         unmet=unmet,
     )
     try:
-        result = handler.run(msgspec.json.decode(payload, type=handler.contract.payload), context)
+        decoded = msgspec.json.decode(payload, type=handler.contract.payload)
+        result = copy_context().run(_handle, handler, decoded, context, trace)
         answer = _Answer(result=msgspec.Raw(msgspec.json.encode(result)))
     except (Exception, SystemExit) as error:
         answer = _Answer(failure=failure(error))
     _outbound.put((job_id, _LAST, None))
     return msgspec.json.encode(answer)
+
+
+def _handle(handler: Handler, payload: Any, context: Context, trace: str) -> Any:
+    """In the child, in a context of its own: run the handler as an attempt that logs and traces know."""
+    current_attempt.set(Attempt(context.job_id, context.attempt))
+    if trace:
+        from opentelemetry.context import attach
+
+        attach(context_of(trace))
+    return handler.run(payload, context)

@@ -19,7 +19,7 @@ from penstock.consumers.attempts import Attempts
 from penstock.consumers.context import Report
 from penstock.core.dispatch import Delivery, Finished
 from penstock.core.keys import GROUP, PartitionKeys
-from penstock.core.logs import Attempt, attempt
+from penstock.core.logs import Attempt, current_attempt
 from penstock.core.positions import milliseconds
 from penstock.core.settings import Settings
 from penstock.core.tracing import context_of, messaging, tracer
@@ -64,7 +64,7 @@ class ObservedAttempts(Attempts):
         self, delivery: Delivery, keys: PartitionKeys, worker: str, report: Callable[[Report], None]
     ) -> Finished:
         job_id = keys.job_id(delivery.job.decode())
-        attempt.set(Attempt(job_id, delivery.attempt))  # each attempt is a task of its own
+        current_attempt.set(Attempt(job_id, delivery.attempt))  # each attempt is a task of its own
         if self._tracer is None:
             return await super().execute(delivery, keys, worker, report)
 

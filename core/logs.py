@@ -27,7 +27,7 @@ class Attempt(NamedTuple):
 
 
 # What the current task or thread works on.
-attempt: Final[ContextVar[Attempt | None]] = ContextVar("attempt", default=None)
+current_attempt: Final[ContextVar[Attempt | None]] = ContextVar("current_attempt", default=None)
 
 
 def configure_logging(settings: Settings, role: str = "") -> None:
@@ -64,7 +64,7 @@ class _Json(logging.Formatter):
             "process": self._role,
             "message": _legible(record.getMessage()),
         }
-        if (running := attempt.get()) is not None:
+        if (running := current_attempt.get()) is not None:
             line["job"], line["attempt"] = running
         if (ids := current_ids()) is not None:
             line["trace_id"], line["span_id"] = ids

@@ -26,12 +26,14 @@ from penstock.core.events import encode
 from penstock.core.log import Log
 from penstock.core.positions import milliseconds, order
 from penstock.core.sealing import opened
+from penstock.core.tracing import carried, tracer
 from penstock.producer.client import Producer
 from penstock.producer.flows.board import Board
 from penstock.producer.flows.course import NODE_STATES, Course, FlowState, NodeState, position_of
 from penstock.producer.flows.facts import LEDGER, FlowCancelled, NodeEnded, OnFailure, read_fact
 from penstock.producer.flows.graph import Flow
 from penstock.producer.flows.intake import FlowRequest, prepare_flow
+from penstock.producer.tracing import sending, tell_sent
 
 PATIENCE_S: Final = 5.0
 RETRY_S: Final = 0.2
@@ -84,6 +86,7 @@ class Flows:
     def __init__(self, producer: Producer) -> None:
         self._settings: Final = producer.settings
         self._seals: Final = producer.seals
+        self._tracer: Final = tracer()
         self._closing = False
         keys = producer.keys.ledger(LEDGER)
         self._appender: Final = Appender(
@@ -110,6 +113,14 @@ class Flows:
 
         Raises InvalidJob (every wrong field), TooLarge, or Unavailable.
         """
+        if self._tracer is None:
+            return await self._submit(flow, by, trace, key)
+        with sending(self._tracer, ["flow"], trace) as span:
+            handle = await self._submit(flow, by, carried(), key)
+            tell_sent(span, [handle.id])
+            return handle
+
+    async def _submit(self, flow: Flow | FlowRequest, by: str, trace: str, key: str) -> "FlowHandle":
         request = flow.request(key=key) if isinstance(flow, Flow) else flow
         limit = self._settings.max_payload
         _, body = prepare_flow(request, max_payload=limit, by=by, trace=trace, seals=self._seals)
