@@ -13,7 +13,10 @@ export type Session = {
   csrf: string;
   version: string;
   notice: string | null;
+  /** Where programs reach the API, and whether it asks for a key; for who is in. */
+  api: Api | null;
 };
+export type Api = { url: string; key: boolean };
 
 export type Rates = { submitted: number; started: number; completed: number; failed: number };
 type Quantiles = { count: number; p50: number | null; p95: number | null; p99: number | null };

@@ -1,36 +1,43 @@
 /** A job as a command or a program that submits another one like it. */
-import type { Job, Json } from "../api/types";
+import type { Api, Job, Json } from "../api/types";
 
-/** `origin`: of the API, as the reader's machine would reach it. */
-export function asCurl(job: Pick<Job, "queue" | "type" | "payload" | "tags">, origin: string): string {
-  const body = JSON.stringify(
-    { type: job.type, payload: job.payload, ...(job.tags.length > 0 && { tags: job.tags }) },
-    null,
-    2,
-  );
+type Like = Pick<Job, "queue" | "type" | "payload"> & Partial<Pick<Job, "tags" | "priority" | "group">>;
+
+/** For a shell; where the API asks for a key, it is the environment's. */
+export function asCurl(job: Like, { url, key }: Api): string {
+  const body = JSON.stringify(asked(job), null, 2);
   return [
-    `curl ${origin}/jobs/${job.queue} \\`,
+    `curl ${url}/jobs/${job.queue} \\`,
     '  -H "Content-Type: application/json" \\',
-    '  -H "Authorization: Bearer $PENSTOCK_API_KEY" \\',
+    ...(key ? ['  -H "Authorization: Bearer $PENSTOCK_API_KEY" \\'] : []),
     `  --data-binary '${body.replaceAll("'", "'\\''")}'`,
   ].join("\n");
 }
 
-export function asPython(job: Pick<Job, "queue" | "type" | "payload" | "tags">, origin: string): string {
-  const tags = job.tags.length > 0 ? `, "tags": ${literal(job.tags, 1)}` : "";
+export function asPython(job: Like, { url, key }: Api): string {
   return [
-    "import os",
-    "",
+    ...(key ? ["import os", ""] : []),
     "import httpx",
     "",
     "answer = httpx.post(",
-    `    ${JSON.stringify(`${origin}/jobs/${job.queue}`)},`,
-    '    headers={"Authorization": f"Bearer {os.environ[\'PENSTOCK_API_KEY\']}"},',
-    `    json={"type": ${JSON.stringify(job.type)}, "payload": ${literal(job.payload, 1)}${tags}},`,
+    `    ${JSON.stringify(`${url}/jobs/${job.queue}`)},`,
+    ...(key ? ['    headers={"Authorization": f"Bearer {os.environ[\'PENSTOCK_API_KEY\']}"},'] : []),
+    `    json=${literal(asked(job), 1)},`,
     ")",
     "answer.raise_for_status()",
     'print(answer.json()["id"])',
   ].join("\n");
+}
+
+/** What is told beside the payload: only what is not the rule. */
+function asked({ type, payload, tags = [], priority = "normal", group = "" }: Like): Record<string, Json> {
+  return {
+    type,
+    payload,
+    ...(tags.length > 0 && { tags }),
+    ...(priority !== "normal" && { priority }),
+    ...(group && { group }),
+  };
 }
 
 /** JSON as a Python literal, indented by `depth` levels. */

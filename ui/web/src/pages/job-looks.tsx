@@ -1,8 +1,6 @@
-/** What jobs are about, as it looks: pictures, mails, words. And the job as a command. */
-import { useState } from "react";
+/** What jobs are about, as it looks: pictures, mails, words. */
 import type { Job, Json } from "../api/types";
 import { bytes } from "../lib/format";
-import { asCurl, asPython } from "../lib/snippets";
 import { Copy } from "../parts/basic";
 
 type Picture = {
@@ -16,7 +14,6 @@ type Picture = {
 type Content = { to?: string[]; subject?: string; html?: string; text?: string; template?: string };
 
 const MAX_PICTURES = 50;
-const API_PORT = 3001;
 
 /** All pictures named anywhere in a result. */
 export function Pictures({ result }: { result: Json }) {
@@ -88,28 +85,6 @@ export function Words({ job }: { job: Job }) {
         <Copy text={result.text} />
       </header>
       <p className="tokens">{result.text}</p>
-    </section>
-  );
-}
-
-export function Snippets({ job }: { job: Job }) {
-  const [kind, setKind] = useState<"curl" | "Python">("curl");
-  const origin = `${window.location.protocol}//${window.location.hostname}:${API_PORT}`;
-  const text = kind === "curl" ? asCurl(job, origin) : asPython(job, origin);
-  return (
-    <section className="json" aria-label="Another one like it">
-      <header>
-        <h2>Another one like it</h2>
-        <div className="chips">
-          {(["curl", "Python"] as const).map((it) => (
-            <button key={it} type="button" aria-pressed={kind === it} onClick={() => setKind(it)}>
-              {it}
-            </button>
-          ))}
-        </div>
-        <Copy text={text} label={`Copy ${kind}`} />
-      </header>
-      <pre tabIndex={0}>{text}</pre>
     </section>
   );
 }

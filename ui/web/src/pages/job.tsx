@@ -9,10 +9,11 @@ import { stateAfter } from "../lib/timeline";
 import { Ago, Badge, Copy, Empty, Loading, PageHead, Trouble } from "../parts/basic";
 import { Icon } from "../parts/icons";
 import { JsonView } from "../parts/json";
+import { Snippets } from "../parts/snippets";
 import { Link } from "../router";
 import { Actions } from "./job-actions";
 import { History } from "./job-history";
-import { Mail, Pictures, Snippets, Words } from "./job-looks";
+import { Mail, Pictures, Words } from "./job-looks";
 import { Timeline } from "./job-timeline";
 
 export default function JobPage({ id }: { id: string }) {
@@ -46,7 +47,7 @@ export default function JobPage({ id }: { id: string }) {
           <Words job={job.data} />
           <JsonView label="Payload" value={job.data.payload} />
           {job.data.result !== null && upto === null && <JsonView label="Result" value={job.data.result} />}
-          <Snippets job={job.data} />
+          <Snippets job={job.data} title="Another one like it" />
         </div>
         <div className="job-side">
           <Facts job={job.data} />

@@ -39,12 +39,17 @@ test("a shell and Python read the snippets as they were meant", () => {
     payload: { text: "it's", ok: true, none: null },
     tags: ["a"],
   };
-  expect(asCurl(job, "http://h:3001")).toContain(`"text": "it'\\''s"`);
-  expect(asCurl(job, "http://h:3001")).toContain("curl http://h:3001/jobs/email \\");
-  const python = asPython(job, "http://h:3001");
+  const open = { url: "http://h:3001", key: false };
+  const guarded = { ...open, key: true };
+  expect(asCurl(job, open)).toContain(`"text": "it'\\''s"`);
+  expect(asCurl(job, open)).toContain("curl http://h:3001/jobs/email \\");
+  expect(asCurl(job, guarded)).toContain('-H "Authorization: Bearer $PENSTOCK_API_KEY" \\');
+  expect(asPython(job, guarded)).toContain("os.environ['PENSTOCK_API_KEY']");
+  const python = asPython(job, open);
+  expect(asCurl(job, open) + python).not.toMatch(/Authorization|environ/);
   expect(python).toContain('"ok": True,');
   expect(python).toContain('"none": None,');
-  expect(python).toContain('"tags": [\n');
+  expect(python).toContain('"tags": [\n            "a",\n        ],');
 });
 
 test("a form from a contract, and the payload that it makes", () => {
