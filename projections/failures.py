@@ -36,6 +36,7 @@ _LAST_FEW: Final = 20
 _VARIABLE: Final = (
     (re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE), "<url>"),
     (re.compile(r"[^\s@'\"<>]+@[^\s@'\"<>]+\.\w+"), "<address>"),
+    (re.compile(r"\bsha256-[0-9a-f]{64}\b"), "<id>"),  # an artifact
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"(?<![\w])/(?:[\w.-]+/)+[\w.-]*"), "<path>"),

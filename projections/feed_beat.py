@@ -28,8 +28,8 @@ MAX_LOOKED_AT: Final = 1_000  # rows that are read, so that who follows one type
 class Changes(msgspec.Struct, omit_defaults=True):
     """A message of the condensed feed. `at`: Unix ms of this process's clock; `queues` whose figures
     changed; `jobs` that changed, as they are now, at most 200, the last changed last; `more`: how many
-    others changed; `job_events`: new ones of the job that is followed, which may come twice after a
-    reconnection."""
+    others changed; `job_events`: new ones of the job that is followed or watched, which may come twice
+    after a reconnection."""
 
     at: int
     queues: dict[str, QueuePulse]
@@ -104,6 +104,7 @@ async def rows_of(redis: Redis, keys: PartitionKeys, jobs: Sequence[str]) -> lis
 def changes(wanted: Wanted, beats: Iterable[Beat], *, always: bool = False) -> Changes | None:
     """What one kind of client is told of these beats; None if nothing is new to it, unless `always`."""
     told = Changes(int(time.time() * 1000), {}, [], 0)
+    partition, watched = wanted.watched
     for beat in beats:
         if wanted.scope not in ("", beat.keys.name):
             continue
@@ -112,8 +113,8 @@ def changes(wanted: Wanted, beats: Iterable[Beat], *, always: bool = False) -> C
         told.jobs += [row for row in beat.rows if _followed(wanted, row)]
         if not wanted.job:
             told.more += beat.changed - len(beat.rows)
-        elif events := beat.events.get(wanted.job.rpartition(".")[2]):
-            type = next((row.type for row in told.jobs), "")
+        if beat.keys.name == partition and (events := beat.events.get(watched)):
+            type = next((row.type for row in beat.rows if row.id == beat.keys.job_id(watched)), "")
             told.job_events = [event_detail(event, type) for event in events]
     told.more += max(0, len(told.jobs) - MAX_JOBS)
     told.jobs = told.jobs[-MAX_JOBS:]

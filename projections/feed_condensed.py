@@ -18,7 +18,7 @@ from penstock.core.errors import Unavailable
 from penstock.core.events import Event, read_entry
 from penstock.core.keys import PartitionKeys
 from penstock.core.log import Entry
-from penstock.core.positions import order, parse_job_id
+from penstock.core.positions import START, order
 from penstock.projections.feed_beat import MAX_LOOKED_AT, Beat, changes, figures, gather, rows_of, settle_in
 from penstock.projections.feed_cursor import Place, Places, resumed, scoped, write_cursor
 from penstock.projections.feed_events import Wanted
@@ -69,11 +69,11 @@ class Condensed:
         """What a client is sent; `last` is the cursor it comes with, empty for none."""
         async with self._hub.attended(self):
             outlet = Outlet(lambda: self._cursor(wanted))
-            self._join(wanted, outlet)
+            read = self._join(wanted, outlet)
             try:
                 # What is told from now on waits in the outlet; what was told before is read.
                 yield opening()
-                yield await self._first(wanted, last)
+                yield await self._first(wanted, last, read)
                 async for chunk in outlet.chunks():
                     yield chunk
             finally:
@@ -89,7 +89,7 @@ class Condensed:
         name = tail.keys.name
         full = self._pulses[name].take(page, tail.place, self._watched.get(name, ()))
         self._news.set()
-        for wanted in [it for it in self._following if it.job and it.job.rpartition(".")[2] in full]:
+        for wanted in [it for it in self._following if it.watched[0] == name and it.watched[1] in full]:
             self._reset(wanted, "more events of this job at a time than can be told")
 
     def broken(self, tail: Tail, reason: str) -> None:
@@ -134,8 +134,9 @@ class Condensed:
         async with self._settling:
             await settle_in(self._hub.redis, [*self._pulses.values()])
 
-    async def _first(self, wanted: Wanted, last: str) -> bytes:
-        """What a client is told when it comes: the figures, and what changed since its cursor."""
+    async def _first(self, wanted: Wanted, last: str, read: str) -> bytes:
+        """What a client is told when it comes: the figures, and what changed since its cursor. Behind
+        `read` the events of the job that it watches are kept for it."""
         with suppress(*LOST):  # said below
             await self._settle_in()
         told = self._places(wanted)
@@ -147,7 +148,8 @@ class Condensed:
             partitions = [self._pulses[name].keys for name in told]
             now = await figures(self._hub.redis, partitions)
             beats = [
-                await self._missed(wanted, keys, places[keys.name], told[keys.name]) for keys in partitions
+                await self._missed(wanted, keys, places[keys.name], told[keys.name], read if last else START)
+                for keys in partitions
             ]
         except LOST as error:
             return reset(f"Redis does not answer: {error}", cursor)
@@ -158,26 +160,32 @@ class Condensed:
         found.queues = now
         return message("changes", found, cursor)
 
-    async def _missed(self, wanted: Wanted, keys: PartitionKeys, mine: Place, told: Place) -> Beat | None:
-        """What changed in a partition between two places; None if that cannot be told."""
+    async def _missed(
+        self, wanted: Wanted, keys: PartitionKeys, mine: Place, told: Place, read: str
+    ) -> Beat | None:
+        """What changed in a partition between two places, and the watched job's events up to `read`; None
+        if that cannot be told."""
         beat = Beat(keys, None, 0, [], {})
-        if mine == told:
-            return beat
+        partition, watched = wanted.watched
         upto = max(mine.position, told.position, key=order)
+        if partition == keys.name:
+            upto = max(upto, read, key=order)
+        if mine == told and mine.position == upto:
+            return beat
         at = await look(self._hub.redis, keys, mine.position, upto, MAX_MISSED + 1)
         if at is None or gap(at, mine, keys.name) or len(at.entries) > MAX_MISSED:
             return None
         changed: dict[str, None] = {}
         events: list[Event] = []
-        followed = wanted.job.rpartition(".")[2]
         for position, fields in at.entries:
             job = (fields[3] or position).decode(errors="replace")
-            changed.pop(job, None)
-            changed[job] = None
-            if job == followed:
+            if order(position.decode()) <= order(told.position):
+                changed.pop(job, None)
+                changed[job] = None
+            if job == watched and partition == keys.name:
                 events.append(read_entry(position, fields))
-        newest = [followed] if followed in changed else [*changed][-MAX_LOOKED_AT:] if not followed else []
-        beat.changed, beat.events = len(changed), {followed: events}
+        newest = [it for it in [watched] if it in changed] if wanted.job else [*changed][-MAX_LOOKED_AT:]
+        beat.changed, beat.events = len(changed), {watched: events}
         beat.rows = await rows_of(self._hub.redis, keys, newest)
         return beat
 
@@ -187,20 +195,28 @@ class Condensed:
     def _cursor(self, wanted: Wanted) -> str:
         return write_cursor(self._places(wanted).values(), whole=not wanted.scope)
 
-    def _join(self, wanted: Wanted, outlet: Outlet) -> None:
+    def _join(self, wanted: Wanted, outlet: Outlet) -> str:
+        """Answers how far the log was read in which the watched job is."""
+        pulse = self._pulses.get(wanted.watched[0])
         self._following.setdefault(wanted, set()).add(outlet)
-        if wanted.job:
-            self._watched.setdefault(wanted.scope, set()).add(parse_job_id(wanted.job).position)
+        self._watch()
         if self._closed:
             outlet.end()
         if self._beating is None or self._beating.done():
             self._beating = asyncio.create_task(self._beat())
+        return pulse.read.position if pulse is not None else START
 
     def _leave(self, wanted: Wanted, outlet: Outlet) -> None:
         self._following[wanted].discard(outlet)
         if not self._following[wanted]:
             del self._following[wanted]
-            self._watched.get(wanted.scope, set()).discard(wanted.job.rpartition(".")[2])
+            self._watch()
         if not self._following:
             self._pulses.clear()
             self._news.set()
+
+    def _watch(self) -> None:
+        """Note whose events are wanted one by one."""
+        self._watched.clear()
+        for partition, job in {it.watched for it in self._following}:
+            self._watched.setdefault(partition, set()).add(job)

@@ -55,13 +55,15 @@ class FeedEvent(msgspec.Struct):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a client follows; what is empty is not asked for."""
+    """What a client follows; what is empty is not asked for. `watch`: a job whose events are told beside
+    all the rest (of the condensed feed)."""
 
     queue: str = ""
     type: str = ""
     job: str = ""
     state: str = ""
     tag: str = ""
+    watch: str = ""
 
     @property
     def scope(self) -> str:
@@ -70,6 +72,14 @@ class Wanted(msgspec.Struct, frozen=True):
             queue, number, _ = parse_job_id(self.job)
             return f"{queue}.{number}"
         return f"{self.queue}.0" if self.queue else ""
+
+    @property
+    def watched(self) -> tuple[str, str]:
+        """The job whose events are told one by one: its partition and its position; empty for none."""
+        if not (self.job or self.watch):
+            return "", ""
+        queue, number, position = parse_job_id(self.job or self.watch)
+        return f"{queue}.{number}", position
 
     def takes(self, told: Told, position: str) -> bool:
         """Whether this event is followed; `position`: that of the followed job, if one is."""
@@ -82,14 +92,16 @@ class Wanted(msgspec.Struct, frozen=True):
         )
 
 
-def following(queue: str, type: str, job: str, state: str, tag: str) -> Wanted:
+def following(queue: str, type: str, job: str, state: str, tag: str, watch: str = "") -> Wanted:
     """Raises InvalidJob or NotFound for what names nothing."""
     if state and state not in STATES:
         raise InvalidJob([FieldProblem("state", f"{state!r} is none of {', '.join(STATES)}")])
     if job and queue and parse_job_id(job).queue != queue:
         raise NotFound(f"no job {job} in queue {queue!r}")
-    found = Wanted(queue, type, job, state, tag)
-    _ = found.scope
+    if watch and (job or (queue and parse_job_id(watch).queue != queue)):
+        raise InvalidJob([FieldProblem("watch", "is beside what is followed: give it without `job`")])
+    found = Wanted(queue, type, job, state, tag, watch)
+    _ = found.scope, found.watched
     return found
 
 

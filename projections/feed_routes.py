@@ -29,6 +29,16 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 OfQueue = Annotated[str, QueryParameter(description="Only this queue's.", max_length=63)]
 OfType = Annotated[str, QueryParameter(description="Only of jobs of this type.", max_length=300)]
 OfJob = Annotated[str, QueryParameter(description="Only of this job (its whole id).", max_length=120)]
+Watch = Annotated[
+    str, QueryParameter(description="Beside all the rest, each event of this job.", max_length=120)
+]
+After = Annotated[
+    str,
+    QueryParameter(
+        description="The id of the last message that came, for whoever cannot send a header.",
+        max_length=8_000,
+    ),
+]
 OfTag = Annotated[str, QueryParameter(description="Only of jobs with this tag.", max_length=300)]
 # Litestar keeps the name `state` for itself: hence its own name in the code.
 IntoState = Annotated[
@@ -100,14 +110,19 @@ def feed_routes(feeds: Feeds) -> list[HTTPRouteHandler]:
         tags=["feed"],
     )
     async def follow_changes(
-        queue: OfQueue = "", type: OfType = "", job: OfJob = "", last_event_id: LastId = ""
+        queue: OfQueue = "",
+        type: OfType = "",
+        job: OfJob = "",
+        watch: Watch = "",
+        after: After = "",
+        last_event_id: LastId = "",
     ) -> Stream:
         """What changed, at most ten times a second, however busy the log is: messages `changes`, whose
         data are a Changes. Connect first, then load: what changes in between is told. `reset`: load
         anew."""
-        wanted = following(queue, type, job, "", "")
+        wanted = following(queue, type, job, "", "", watch)
         await feeds.condensed.ready(wanted)
-        return EventStream(feeds.condensed.stream(wanted, last_event_id))
+        return EventStream(feeds.condensed.stream(wanted, last_event_id or after))
 
     return [follow_events, follow_changes]
 

@@ -33,7 +33,7 @@ from penstock.producer.auth import LocalOnly, client_address, is_loopback, pick_
 from penstock.producer.bodies import AnyRequest, media_type, whole
 from penstock.producer.refusals import Forbidden, Malformed, Unauthorized
 from penstock.projections.feed_events import following
-from penstock.projections.feed_routes import EventStream, LastId, OfJob, OfQueue, OfType
+from penstock.projections.feed_routes import After, EventStream, LastId, Watch
 from penstock.ui.lifeline import StopSignals
 from penstock.ui.passthrough import PREFIX, Passthrough
 from penstock.ui.problems import EXCEPTION_HANDLERS
@@ -237,11 +237,11 @@ def _api_routes(door: Door, through: Passthrough) -> list[HTTPRouteHandler]:
 
     @get("/app/feed")
     async def feed(
-        request: AnyRequest, queue: OfQueue = "", type: OfType = "", job: OfJob = "", last: LastId = ""
+        request: AnyRequest, watch: Watch = "", after: After = "", last: LastId = ""
     ) -> Response[Any]:
         door.enter(request)
-        following(queue, type, job, "", "")  # refused here: on the stream it would be too late
-        return EventStream(through.feed(request.url.query, last))
+        following("", "", "", "", "", watch)  # refused here: on the stream it would be too late
+        return EventStream(through.feed(watch, last or after))
 
     return [api, feed]
 

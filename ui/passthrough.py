@@ -89,13 +89,14 @@ class Passthrough:
             told["location"] = PREFIX + location if location.startswith("/") else location
         return Stream(_body(answer), status_code=answer.status_code, headers={**told, **_SAFETY})
 
-    def feed(self, query: str, last: str) -> AsyncGenerator[bytes, None]:
-        """The condensed feed, from `last` on. Raises Unavailable."""
+    def feed(self, watch: str, last: str) -> AsyncGenerator[bytes, None]:
+        """The condensed feed from `last` on, with the events of the job `watch` if that is given.
+        Raises Unavailable."""
         if self._open >= MAX_FEEDS or self._ending.is_set():
             raise Unavailable(f"{self._open} feeds are open already", retry_after=5.0)
-        return self._follow(query, last)
+        return self._follow({"watch": watch} if watch else {}, last)
 
-    async def _follow(self, query: str, last: str) -> AsyncGenerator[bytes, None]:
+    async def _follow(self, query: dict[str, str], last: str) -> AsyncGenerator[bytes, None]:
         self._open += 1
         away = False
         try:
@@ -115,10 +116,10 @@ class Passthrough:
         finally:
             self._open -= 1
 
-    async def _messages(self, query: str, last: str) -> AsyncIterator[bytes]:
+    async def _messages(self, query: dict[str, str], last: str) -> AsyncIterator[bytes]:
         """Whole messages only: what the API was cut off in would be glued to what comes next."""
         headers = {"Last-Event-ID": last} if last else {}
-        async with self._feeds.stream("GET", f"/feed?{query}", headers=headers) as answer:
+        async with self._feeds.stream("GET", "/feed", params=query, headers=headers) as answer:
             answer.raise_for_status()
             rest = b""
             stream = answer.aiter_raw()

@@ -269,7 +269,7 @@ async def test_a_page_is_told_where_programs_reach_the_api(
         ("/app", 404),
         ("/none", 404),
         ("/assets/none.js", 404),
-        ("/app/feed?job=nonsense", 404),
+        ("/app/feed?watch=nonsense", 404),
     ],
 )
 async def test_what_is_not_there_is_404(settings: Settings, path: str, status: int) -> None:

@@ -156,6 +156,7 @@ async def test_failures_are_grouped_by_what_went_wrong(
         ("no /var/lib/a/b.txt", "no /tmp/c/d.png"),
         ("job 6f9619ff-8b86-d011-b42d-00c04fc964ff", "job 7f9619ff-8b86-d011-b42d-00c04fc964fe"),
         ("bad digest deadbeef01", "bad digest 0badcafe77"),
+        (f"no artifact sha256-{'0' * 64}", f"no artifact sha256-{'5a' * 32}"),
         ("at 12:30:01.5", "at 9:05:59.25"),
         ("'a' is not\n   'b'", "'c' is not 'd'"),
     ],

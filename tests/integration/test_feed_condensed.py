@@ -5,14 +5,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
 from apis import api_settings, partition, running_api
-from histories import Author, progress
+from histories import Author, completed, progress
 from penstock.core.connection import connect
 from penstock.core.log import Log
 from penstock.core.settings import Settings
@@ -171,11 +170,59 @@ async def test_one_job_is_followed_with_its_events(
         await author.submit(50)
         events = [it for it in await Log(redis, author.keys).page("0-0", 1000) if it.job == job][1:]
 
-        def told(messages: list[Message]) -> list[Any]:
-            return [one["position"] for it in messages for one in it.data.get("job_events") or []]
-
         await follower.until(lambda it: told(it) == [event.position for event in events])
         assert states(follower.messages) == {job: "active"}
+
+
+def told(messages: list[Message]) -> list[str]:
+    """The positions of the events of the job that is watched."""
+    return [one["position"] for it in messages for one in it.data.get("job_events") or []]
+
+
+async def test_a_job_is_watched_beside_all_the_rest_by_one_stream(
+    http: httpx.AsyncClient, author: Author, redis: Redis, settings: Settings
+) -> None:
+    other = Author(redis, partition(settings, "post"))
+    await redis.sadd(other.keys.queues, "post")
+    worker = await author.enter()
+    [job] = await author.submit(1)
+    watch = author.keys.job_id(job)
+    async with projecting(settings):
+        async with following(http, "/feed") as follower:
+            await author.submit(1)
+            await follower.until(lambda it: author.jobs[-1] in states(it))
+        [taken] = await author.take(worker, 1)
+        async with following(http, "/feed", watch=watch, after=follower.last) as follower:
+            await author.finish(worker, [], [progress(taken, 0.5)])
+            await author.submit(20)
+            await other.submit(5)
+            story = [it.position for it in await Log(redis, author.keys).page("0-0", 1000) if it.job == job]
+            await follower.until(lambda it: set(told(it)) == set(story[1:]))
+            await follower.until(lambda it: states(it).keys() >= {*author.jobs[2:], *other.jobs})
+            assert states(follower.messages)[job] == "active"
+            assert not any(it.event == "reset" for it in follower.messages)
+            async with following(http, "/feed") as plain:
+                await author.finish(worker, [completed(taken)])
+                await follower.until(
+                    lambda it: states(it)[job] == "completed" and len(set(told(it))) == len(story)
+                )
+                await plain.until(lambda it: states(it).get(job) == "completed")
+                assert told(plain.messages) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ({"watch": "nonsense"}, 404),
+        ({"watch": "mail.0.1-1", "queue": "post"}, 422),
+        ({"watch": "mail.0.1-1", "job": "mail.0.1-1"}, 422),
+        ({"after": "x" * 9000}, 400),
+    ],
+)
+async def test_what_cannot_be_watched_is_refused(
+    http: httpx.AsyncClient, query: dict[str, str], status: int
+) -> None:
+    assert (await http.get("/feed", params=query)).status_code == status
 
 
 async def test_a_type_and_a_queue_can_be_followed(
