@@ -3,6 +3,7 @@
 Read in this order:
 
     histogram    durations as counts in buckets
+    tally        what is counted of the jobs of one type
     views        the read models, as pure folds
     base         what the trimmed part of a log had counted
     store        the views in Redis, written by compare-and-set (core/lua/apply.lua)

@@ -12,12 +12,12 @@ from penstock.core.events import QueueLimited, QueueRetained, Trimmed
 from penstock.core.keys import PartitionKeys
 from penstock.core.positions import START, milliseconds, unpacked
 from penstock.projections.histogram import Histogram, merge, quantile
+from penstock.projections.tally import Totals
 from penstock.projections.views import (
     MINUTE_MS,
     Counts,
     Minute,
     Stats,
-    Totals,
     read_minute,
     read_stats,
 )

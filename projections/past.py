@@ -24,13 +24,13 @@ from penstock.core.lifecycle import Job, Read, fold_all, legible, positions, rea
 from penstock.core.log import PAGE, Log
 from penstock.core.positions import milliseconds, order, packed, unpacked
 from penstock.projections.details import instant
+from penstock.projections.tally import Totals
 from penstock.projections.views import (
     MINUTE_MS,
     Counts,
     Minute,
     Rows,
     Stats,
-    Totals,
     Touched,
     by_minute,
     count,

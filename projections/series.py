@@ -12,7 +12,8 @@ from penstock.core.connection import command
 from penstock.core.errors import FieldProblem, InvalidJob
 from penstock.core.keys import PartitionKeys
 from penstock.projections.figures import quantiles
-from penstock.projections.views import MINUTE_MS, MINUTES_KEPT, Minute, Totals, read_minute
+from penstock.projections.tally import Totals
+from penstock.projections.views import MINUTE_MS, MINUTES_KEPT, Minute, read_minute
 
 MAX_POINTS: Final = 1_500
 GOOD_POINTS: Final = 240

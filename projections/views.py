@@ -2,7 +2,7 @@
 
     rows      job → `Job` of penstock.core.lifecycle
     indexes   (state, type) → the jobs of that type in that state, in log order
-    stats     how many jobs are in which state, and what has happened in all
+    stats     how many jobs are in which state, and what has happened in all and to each type of job
     minutes   what happened in each of the last 48 hours' minutes, with histograms of how long jobs
               waited (from ready to started) and ran
     loose     the events that belong to no job: facts about the queue, and what names a job unknown
@@ -45,9 +45,13 @@ from penstock.core.lifecycle import STATES, Job, Read, State, fold, legible
 from penstock.core.log import Entry
 from penstock.core.positions import START, milliseconds, packed, undelta
 from penstock.projections.histogram import Histogram, bucket
+from penstock.projections.tally import MISFIT, Heard, Tally, Totals
 
 MINUTE_MS: Final = 60_000
 MINUTES_KEPT: Final = 48 * 60
+
+# One more whenever the same log gives other bytes: views of another shape are begun again (store.py).
+SHAPE: Final = 1
 
 _encode: Final = msgspec.json.Encoder().encode
 write_stats: Final = msgspec.json.Encoder(order="deterministic").encode
@@ -69,24 +73,10 @@ class Counts(msgspec.Struct):
     cancelled: int = 0
 
 
-class Totals(msgspec.Struct):
-    """How often each thing has happened; `retried` counts attempts that failed and were repeated."""
-
-    submitted: int = 0
-    started: int = 0
-    completed: int = 0
-    failed: int = 0
-    retried: int = 0
-    lease_expired: int = 0
-    released: int = 0
-    cancelled: int = 0
-    requeued: int = 0
-    misfits: int = 0
-
-
 class Stats(msgspec.Struct):
     """Jobs by type and state, what has happened since the log began, failures by reason, how the
-    queue is governed, and what retention removed (without the lists of the last time)."""
+    queue is governed, what retention removed (without the lists of the last time), what has happened
+    to the jobs of each type, how many events there were, and by which `SHAPE` of views."""
 
     types: dict[str, Counts] = {}
     totals: Totals = msgspec.field(default_factory=Totals)
@@ -95,6 +85,9 @@ class Stats(msgspec.Struct):
     limits: QueueLimited = QueueLimited()
     retention: QueueRetained = QueueRetained()
     trimmed: Trimmed = Trimmed()
+    tallies: dict[str, Tally] = {}
+    events: int = 0
+    shape: int = 0
 
     def counts(self) -> Counts:
         """Jobs by state, over all types."""
@@ -112,20 +105,8 @@ class Minute(msgspec.Struct):
 read_stats: Final = msgspec.json.Decoder(Stats).decode
 read_minute: Final = msgspec.json.Decoder(Minute).decode
 
-# Tag → the field of Totals that counts it. No event has the empty tag.
-_MISFIT: Final = ""
-_COUNTED: Final = {
-    _MISFIT: "misfits",
-    "submitted": "submitted",
-    "started": "started",
-    "completed": "completed",
-    "failed": "failed",
-    "attempt_failed": "retried",
-    "lease_expired": "lease_expired",
-    "released": "released",
-    "cancelled": "cancelled",
-    "requeued": "requeued",
-}
+
+_ENDS: Final = (Completed, AttemptFailed, Failed)  # a union would be made anew for each event
 
 
 class Move(msgspec.Struct, gc=False):
@@ -190,6 +171,7 @@ class Views:
         self.position = position
         self.begun: Final = begun
         self.stats: Final = stats or Stats()
+        self.stats.shape = SHAPE
         self._minutes: Final = set(minutes)
         self._now = minute_of(position) if position != START else -1
         self._minute = newest or Minute()
@@ -255,9 +237,8 @@ class Views:
 def count(events: Sequence[Read], rows: Rows, touched: Touched, stats: Stats, minute: Minute) -> None:
     """Fold events of one minute, and add what happened to `stats` (all but jobs by state) and `minute`."""
     before = touched.rows
-    tags: dict[str, int] = {}
-    waits: list[int] = []
-    ends: list[Completed | AttemptFailed | Failed] = []
+    heard: dict[str, Heard] = {"": Heard()}
+    of, named = heard[""], ""
     for event, body in events:
         job, tag = event.job, event.tag
         if tag in QUEUE_TAGS:
@@ -270,37 +251,35 @@ def count(events: Sequence[Read], rows: Rows, touched: Touched, stats: Stats, mi
         if job not in before:
             before[job] = row
         rows[job] = after = fold(row, event, body)
+        type = after.type if after is not None else ""
+        if type != named:
+            of, named = heard.setdefault(type, Heard()), type
         if after is None:
             touched.came.add(event.position)
-            tag = _MISFIT
+            tag = MISFIT
         elif row is not None and after.misfits != row.misfits:
-            tag = _MISFIT
+            tag = MISFIT
         elif isinstance(body, Started):
-            waits.append(milliseconds(event.position) - (after.ready or milliseconds(job)))
-        elif isinstance(body, Completed | AttemptFailed | Failed):
-            ends.append(body)
-        tags[tag] = tags.get(tag, 0) + 1
-    _add_up(tags, waits, ends, stats, minute)
+            of.waits.append(milliseconds(event.position) - (after.ready or milliseconds(job)))
+        elif isinstance(body, _ENDS):
+            of.ends.append(body)
+            if tag != "attempt_failed":
+                of.wholes.append(milliseconds(event.position) - milliseconds(job))
+        of.tags[tag] = of.tags.get(tag, 0) + 1
+    stats.events += len(events)
+    for type, of in heard.items():
+        _add_up(type, of, stats, minute)
 
 
-def _add_up(
-    tags: dict[str, int],
-    waits: list[int],
-    ends: list[Completed | AttemptFailed | Failed],
-    stats: Stats,
-    minute: Minute,
-) -> None:
-    for tag in tags.keys() & _COUNTED.keys():
-        for totals in (stats.totals, minute.totals):
-            setattr(totals, _COUNTED[tag], getattr(totals, _COUNTED[tag]) + tags[tag])
-    for wait in waits:
-        _add(minute.wait, bucket(wait))
-    for end in ends:
-        # A job that was given up because its worker died says no `ms`: nobody knows how long it ran.
-        if end.ms or isinstance(end, Completed):
-            _add(minute.run, bucket(end.ms))
-        if isinstance(end, Failed):
-            _add(stats.reasons, end.reason)
+def _add_up(type: str, heard: Heard, stats: Stats, minute: Minute) -> None:
+    runs = heard.runs()
+    stats.totals.add(heard.tags)
+    minute.totals.add(heard.tags)
+    _add(minute.wait, map(bucket, heard.waits))
+    _add(minute.run, map(bucket, runs))
+    _add(stats.reasons, (end.reason for end in heard.ends if isinstance(end, Failed)))
+    if type:
+        stats.tallies.setdefault(type, Tally()).add(heard, runs)
 
 
 def _govern(stats: Stats, body: AnyBody | None) -> None:
@@ -396,5 +375,6 @@ def _move(moves: Moves, job: Job) -> Move:
     return move
 
 
-def _add(counts: dict[T, int], which: T) -> None:
-    counts[which] = counts.get(which, 0) + 1
+def _add(counts: dict[T, int], found: Iterable[T]) -> None:
+    for which in found:
+        counts[which] = counts.get(which, 0) + 1

@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -19,7 +20,7 @@ from penstock.projections import projector as module
 from penstock.projections.projector import Overtaken, PartitionProjector, run_projector
 from penstock.projections.rebuild import rebuild
 from penstock.projections.store import ViewStore
-from penstock.projections.views import Rows, Views, read
+from penstock.projections.views import SHAPE, Rows, Views, read, write_stats
 from servers import RealServer
 
 
@@ -210,6 +211,25 @@ async def test_views_deleted_under_an_idle_projector_come_back(
         await redis.unlink(*before)
         await until(lambda: folded(redis, keys), "the views are back")
         assert await dump(redis, keys) == before
+
+
+async def test_views_of_an_older_shape_are_made_anew(
+    settings: Settings, redis: Redis, keys: PartitionKeys
+) -> None:
+    await Author(redis, keys, seed=3).scene()
+    async with projecting(settings):
+        await until(lambda: folded(redis, keys), "all is folded")
+    before = await dump(redis, keys)
+    old = await stats(redis, keys)
+    await redis.set(keys.stats, write_stats(msgspec.structs.replace(old, shape=0, tallies={}, events=0)))
+    async with projecting(settings):
+
+        async def anew() -> bool:
+            return await redis.exists(keys.stats) == 1 and (await stats(redis, keys)).shape == SHAPE
+
+        await until(anew, "the views are made anew")
+        await until(lambda: folded(redis, keys), "all is folded again")
+    assert await dump(redis, keys) == before
 
 
 async def test_a_rebuild_beside_a_projector_at_work_leaves_a_clean_fold(

@@ -27,7 +27,8 @@ from penstock.projections.histogram import RELATIVE_ERROR, bucket, merge
 from penstock.projections.projector import PartitionProjector
 from penstock.projections.queries import Queries
 from penstock.projections.store import ViewStore
-from penstock.projections.views import Minute, Totals
+from penstock.projections.tally import Totals
+from penstock.projections.views import Minute
 from servers import RealServer
 
 RANK = {"delayed": 0, "waiting": 0, "active": 1, "completed": 2, "failed": 2}

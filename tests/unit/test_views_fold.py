@@ -2,6 +2,7 @@
 with each other: rows, indexes, counts and totals (I1)."""
 
 from collections import Counter
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from penstock.core.events import QUEUE_TAGS, TAGS, QueueLimited, Trimmed
 from penstock.core.lifecycle import STATES, Job, read_row
 from penstock.core.log import Entry
 from penstock.core.positions import packed, unpacked
+from penstock.projections.tally import BOUNDS_MS, MS, Spread
 from penstock.projections.views import (
     MINUTE_MS,
     MINUTES_KEPT,
@@ -207,6 +209,36 @@ def test_rows_indexes_counts_and_totals_agree(story: list[tuple[str, int, int, i
     counted = sum(msgspec.structs.astuple(totals))
     of_queue = sum(1 for _, fields in entries if fields[1].decode() in QUEUE_TAGS)
     assert len(entries) - uncounted <= counted <= len(entries) - of_queue
+    assert stats.events == len(entries)
+
+
+@settings(max_examples=100)
+@given(happenings.filter(bool))
+def test_what_is_counted_by_type_is_all_but_what_names_no_job(story: list[tuple[str, int, int, int]]) -> None:
+    entries = written(story)
+    stats = read_stats(fold(entries, [len(entries)]).stats)
+    sums = Counter[str]()
+    for tally in stats.tallies.values():
+        sums.update(msgspec.structs.asdict(tally.totals))
+        assert sum(tally.wait.counts) == tally.totals.started
+        assert sum(tally.whole.counts) == tally.totals.completed + tally.totals.failed
+        assert sum(tally.run.counts) <= sum(tally.whole.counts) + tally.totals.retried
+    misfits = sums.pop("misfits", 0)
+    totals = msgspec.structs.asdict(stats.totals)
+    assert misfits <= totals.pop("misfits")
+    assert all(sums[name] == count for name, count in totals.items())
+
+
+@given(st.lists(st.integers(-5, 2**45), min_size=1, max_size=50))
+def test_a_spread_counts_what_does_not_exceed_a_bound(waits: list[int]) -> None:
+    spread = Spread()
+    spread.add(waits[:10], MS)
+    spread.add(waits[10:], MS)
+    within = list(accumulate(spread.counts))
+    for bound, count in zip(BOUNDS_MS, within, strict=False):
+        assert count == sum(1 for wait in waits if wait <= bound)
+    assert within[-1] == len(waits)
+    assert spread.us == sum(min(max(wait, 0), 2**32) for wait in waits) * 1000
 
 
 @given(happenings.filter(bool))
