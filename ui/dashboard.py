@@ -4,6 +4,7 @@
     POST /app/login     a password for a session
     POST /app/logout    the end of it
     GET  /app/feed      what changes, live
+    GET  /app/mail/...  the mail of a job, for a frame
     *    /app/api/...   the API's own paths, with the dashboard's key
     GET  /...           the web app
 
@@ -35,6 +36,7 @@ from penstock.producer.refusals import Forbidden, Malformed, Unauthorized
 from penstock.projections.feed_events import following
 from penstock.projections.feed_routes import After, EventStream, LastId, Watch
 from penstock.ui.lifeline import StopSignals
+from penstock.ui.mail_preview import Part, mail_page
 from penstock.ui.passthrough import PREFIX, Passthrough
 from penstock.ui.problems import EXCEPTION_HANDLERS
 from penstock.ui.remote import ANY_ADDRESS, api_headers, api_url
@@ -156,7 +158,7 @@ def create_dashboard(settings: Settings, *, api: str = "", files: WebApp | None 
         await through.close()
 
     return Litestar(
-        [*_session_routes(door, Guide(settings, api)), *_api_routes(door, through), _files(web)],
+        [*_session_routes(door, Guide(settings, api)), *_api_routes(door, through, settings), _files(web)],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[life],
         state=State({"through": through}),
@@ -229,7 +231,7 @@ def _session_routes(door: Door, guide: Guide) -> list[HTTPRouteHandler]:
     return [here, login, logout]
 
 
-def _api_routes(door: Door, through: Passthrough) -> list[HTTPRouteHandler]:
+def _api_routes(door: Door, through: Passthrough, settings: Settings) -> list[HTTPRouteHandler]:
     @route([PREFIX + "/{path:path}"], http_method=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
     async def api(request: AnyRequest, path: FromPath[str]) -> Response[Any]:
         door.enter(request)
@@ -243,7 +245,12 @@ def _api_routes(door: Door, through: Passthrough) -> list[HTTPRouteHandler]:
         following("", "", "", "", "", watch)  # refused here: on the stream it would be too late
         return EventStream(through.feed(watch, last or after))
 
-    return [api, feed]
+    @get("/app/mail/{job_id:str}")
+    async def mail(request: AnyRequest, job_id: FromPath[str], part: Part = "html") -> Response[bytes]:
+        door.enter(request)
+        return await mail_page(await through.job(job_id), part, settings)
+
+    return [api, feed, mail]
 
 
 def _files(web: WebApp) -> HTTPRouteHandler:

@@ -18,10 +18,11 @@ from litestar import Response
 from litestar.response import Stream
 
 from penstock.core.errors import NotFound, Unavailable
+from penstock.core.positions import parse_job_id
 from penstock.core.settings import Settings
 from penstock.producer.bodies import AnyRequest, chunks
 from penstock.projections.feed_stream import opening
-from penstock.ui.remote import api_headers, api_url
+from penstock.ui.remote import api_headers, api_url, checked
 
 PREFIX: Final = "/app/api"
 MAX_FEEDS: Final = 500
@@ -83,11 +84,20 @@ class Passthrough:
         try:
             answer = await self._client.send(ours, stream=True)
         except httpx.HTTPError as error:
-            raise Unavailable(f"the API does not answer ({str(error) or type(error).__name__})") from None
+            raise _away(error) from None
         told = {name: value for name in _ANSWERED if (value := answer.headers.get(name)) is not None}
         if location := answer.headers.get("location"):
             told["location"] = PREFIX + location if location.startswith("/") else location
         return Stream(_body(answer), status_code=answer.status_code, headers={**told, **_SAFETY})
+
+    async def job(self, job_id: str) -> Any:
+        """A job as the API tells it. Raises NotFound, Unavailable."""
+        queue = parse_job_id(job_id).queue
+        try:
+            answer = await self._client.get(f"/jobs/{queue}/{job_id}")
+        except httpx.HTTPError as error:
+            raise _away(error) from None
+        return checked(answer)
 
     def feed(self, watch: str, last: str) -> AsyncGenerator[bytes, None]:
         """The condensed feed from `last` on, with the events of the job `watch` if that is given.
@@ -148,6 +158,10 @@ class Passthrough:
                 await self._ending.wait()
         except TimeoutError:
             return
+
+
+def _away(error: httpx.HTTPError) -> Unavailable:
+    return Unavailable(f"the API does not answer ({str(error) or type(error).__name__})")
 
 
 def _target(request: AnyRequest) -> httpx.URL:

@@ -364,3 +364,54 @@ async def test_an_app_that_was_not_built_says_how(tmp_path: Path) -> None:
     assert page is not None
     assert page.status_code == 503
     assert b"make dashboard" in page.content
+
+
+WILD = {
+    "to": ["ada@example.org"],
+    "subject": "Wild",
+    "text": "a < b & c",
+    "html": "<style>p{color:#c00}</style><p style='font-weight:700'>Hi</p><script>parent.x=1</script>",
+}
+
+
+async def mail_job(browser: httpx.AsyncClient, payload: dict[str, Any]) -> str:
+    """A mail that is sent much later; where its page is."""
+    job = {"type": "email.send", "payload": payload, "delay": 3600}
+    made = await browser.post("/app/api/jobs/email", json=job)
+    assert made.status_code == 202, made.text
+    return f"/app/mail/{made.json()['id']}"
+
+
+async def test_a_mail_is_shown_under_a_policy_of_its_own(settings: Settings) -> None:
+    async with both(settings) as browser:
+        await enter(browser)
+        where = await mail_job(browser, WILD)
+        page = await browser.get(where)
+        policy = page.headers["content-security-policy"]
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert {"sandbox", "default-src 'none'", "style-src 'unsafe-inline'", "img-src data:"} <= {
+            *policy.split("; ")
+        }
+        assert "script-src" not in policy
+        assert WILD["html"] in page.text
+        text = await browser.get(where, params={"part": "text"})
+        assert "a &lt; b &amp; c" in text.text
+        assert "<script>" not in text.text
+        assert text.headers["content-security-policy"] == policy
+        browser.cookies.clear()
+        assert (await browser.get(where)).status_code == 401
+
+
+async def test_a_mail_from_a_template_is_filled_and_what_is_no_mail_is_not_there(settings: Settings) -> None:
+    async with both(settings) as browser:
+        await enter(browser)
+        data = {"name": "<Ada>", "product": "Engine"}
+        mail = {"to": ["ada@example.org"], "template": "welcome", "data": data}
+        page = await browser.get(await mail_job(browser, mail))
+        assert (page.status_code, "&lt;Ada&gt;" in page.text, "Engine" in page.text) == (200, True, True)
+        short = await browser.get(await mail_job(browser, {**mail, "data": {}}))
+        assert (short.status_code, "cannot be shown" in short.json()["detail"]) == (404, True)
+        job = {"type": "ai.language", "payload": {"text": "Guten Tag"}}
+        made = (await browser.post("/app/api/jobs/ai", json=job)).json()
+        for id in (made["id"], "email.0.1-1", "nonsense", ".."):
+            assert (await browser.get(f"/app/mail/{id}")).status_code == 404
