@@ -4,7 +4,7 @@
     PUT    /schedules/{schedule}            set one: 201 created, 200 changed or as it was
     GET    /schedules/{schedule}
     DELETE /schedules/{schedule}            take it away
-    POST   /schedules/{schedule}/preview    what it would be if it were set: nothing is written
+    POST   /schedules/{schedule}/preview    when it would tick and what is wrong with it; nothing is written
     POST   /schedules/{schedule}/pause      no tick until it is resumed
     POST   /schedules/{schedule}/resume
     POST   /schedules/{schedule}/trigger    a job now; Idempotency-Key makes it safe to send again
@@ -27,7 +27,7 @@ from penstock.producer.bodies import AnyRequest, media_type, whole
 from penstock.producer.intake import MAX_KEY_CHARS
 from penstock.producer.routes import JSON, OPTIONS_ROOM
 from penstock.producer.schedules.asking import read_request
-from penstock.producer.schedules.schedules import FactPage, ScheduleList, Schedules, ScheduleView
+from penstock.producer.schedules.schedules import FactPage, Preview, ScheduleList, Schedules, ScheduleView
 
 MAX_LIMIT: Final = 500
 
@@ -57,10 +57,10 @@ def schedule_writers(schedules: Schedules, settings: Settings) -> list[HTTPRoute
         return Response(found, status_code=201 if change == "created" else 200)
 
     @post("/schedules/{schedule:str}/preview", status_code=200, include_in_schema=False)
-    async def preview_schedule(request: AnyRequest, schedule: Name) -> ScheduleView:
+    async def preview_schedule(request: AnyRequest, schedule: Name) -> Preview:
         media_type(request, JSON)
         body = await whole(request, settings.max_payload + OPTIONS_ROOM, "schedule")
-        return await schedules.preview(schedule, read_request(body), by=request.user.name)
+        return await schedules.preview(schedule, read_request(body))
 
     @delete("/schedules/{schedule:str}", include_in_schema=False)
     async def remove_schedule(request: AnyRequest, schedule: Name) -> None:

@@ -3,13 +3,13 @@
 from typing import Final
 
 from penstock.producer.schedules.asking import ScheduleRequest
-from penstock.producer.schedules.schedules import ScheduleView
+from penstock.producer.schedules.schedules import Preview, ScheduleView
 from penstock.ui.openapi_control import TAKEN, Command
 
 SCHEDULE: Final = "/schedules/{schedule}"
 
 PARAMETERS: Final = {"schedule": "The schedule's name: up to 100 of a-z, 0-9, dot, - and _."}
-SHAPES: Final = (ScheduleRequest, ScheduleView)
+SHAPES: Final = (ScheduleRequest, ScheduleView, Preview)
 
 COMMANDS: Final = (
     Command(
@@ -21,10 +21,11 @@ COMMANDS: Final = (
         TAKEN,
     ),
     Command(
-        *("post", f"{SCHEDULE}/preview", "previewSchedule", "What a schedule would be"),
-        "Checked as for setting it, and answered with the ticks to come; nothing is written.",
+        *("post", f"{SCHEDULE}/preview", "previewSchedule", "What would come of a schedule"),
+        "When it would tick, told even where its job is wrong, and every wrong field: for a form that "
+        "is being filled in. Nothing is written.",
         "ScheduleRequest",
-        {200: ("As it would be, set now.", "ScheduleView")},
+        {200: ("If it were set now.", "Preview")},
         TAKEN,
     ),
     Command(

@@ -22,7 +22,7 @@ from penstock.core.validation import UNDECODABLE, every_problem
 from penstock.producer.intake import LATEST_MS, MAX_TAGS, NO_CONTROLS, JobRequest, Tag, prepare, unix_ms
 from penstock.producer.refusals import Malformed
 from penstock.producer.schedules.facts import CatchUp, Overlap, Schedule
-from penstock.producer.schedules.timing import after, cron_problem, zone_problem
+from penstock.producer.schedules.timing import after, cron_problem, following, zone_problem
 
 NAME: Final = r"^[a-z0-9][a-z0-9._-]{0,99}$"
 MAX_EVERY_S: Final = 366 * 24 * 3600.0
@@ -107,14 +107,32 @@ def check(request: ScheduleRequest, now: int, *, max_payload: int) -> Schedule:
     return schedule
 
 
+def foresee(
+    request: ScheduleRequest, now: int, count: int, *, max_payload: int
+) -> tuple[list[FieldProblem], list[int]]:
+    """Every wrong field of a request, and the first `count` ticks after `now` (Unix ms), which are known
+    though its job may be wrong. Raises TooLarge."""
+    wrong: list[FieldProblem] = []
+    try:
+        check(request, now, max_payload=max_payload)
+    except InvalidJob as error:
+        wrong = list(error.problems)
+    ticks = [] if _problems(request) else following(_with_job(request, "", b"null"), now, count)
+    return wrong, ticks
+
+
 def _schedule(request: ScheduleRequest, max_payload: int) -> Schedule:
     job = request.job
     told = {name: getattr(job, name) for name in job.__struct_fields__ if name != "queue"}
     queue = job.queue or declared(job.type).queue
     submission = prepare(queue, JobRequest(**told), max_payload=max_payload)
+    return _with_job(request, queue, submission.body)
+
+
+def _with_job(request: ScheduleRequest, queue: str, job: bytes) -> Schedule:
     return Schedule(
         queue=queue,
-        job=msgspec.Raw(submission.body),
+        job=msgspec.Raw(job),
         cron=" ".join(request.cron.split()),
         every=request.every or 0,
         tz=request.tz,

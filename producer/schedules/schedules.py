@@ -20,7 +20,7 @@ from penstock.core.errors import FieldProblem, InvalidJob, NotFound, Refused
 from penstock.core.events import Event, as_builtins
 from penstock.core.sealing import Unsealable, is_sealed, open_seals
 from penstock.core.settings import Settings
-from penstock.producer.schedules.asking import NAME, ScheduleRequest, check, plain, sealed
+from penstock.producer.schedules.asking import NAME, ScheduleRequest, check, foresee, plain, sealed
 from penstock.producer.schedules.clock import Clock, server_clock
 from penstock.producer.schedules.facts import (
     AnyFact,
@@ -90,6 +90,14 @@ class ScheduleList(msgspec.Struct, frozen=True):
     schedules: list[ScheduleView]
 
 
+class Preview(msgspec.Struct, frozen=True):
+    """Of a schedule that is not set yet: the ticks to come, ISO 8601 in UTC, none where its rhythm is
+    wrong; and every wrong field."""
+
+    next: list[str]
+    errors: list[FieldProblem]
+
+
 class FactView(msgspec.Struct, frozen=True):
     """An event of a schedule."""
 
@@ -140,13 +148,13 @@ class Schedules:
         await self._ledger.commit(compose)
         return change
 
-    async def preview(self, name: str, request: ScheduleRequest, *, by: str) -> ScheduleView:
-        """What a schedule would be if it were set now, with the ticks to come; nothing is written. Raises
-        InvalidJob (every wrong field) or TooLarge."""
-        checked_name(name)
+    async def preview(self, name: str, request: ScheduleRequest) -> Preview:
+        """What would come of setting it now; nothing is written. Raises TooLarge."""
         now = await self._clock()
-        schedule = check(request, now, max_payload=self._max_payload)
-        return view(name, Standing(schedule, set_at=now, set_by=by, cursor=now), now)
+        wrong, ticks = foresee(request, now, SHOWN_TICKS, max_payload=self._max_payload)
+        if name_problem(name):
+            wrong.insert(0, FieldProblem("name", name_problem(name)))
+        return Preview([iso(tick) for tick in ticks], wrong)
 
     async def remove(self, name: str, *, by: str) -> None:
         """Take a schedule away. Its jobs stay. Raises NotFound."""
@@ -214,9 +222,14 @@ class Schedules:
 
 def checked_name(name: str) -> str:
     """Raises InvalidJob where it is no name of a schedule."""
-    if not re.fullmatch(NAME, name):
-        raise InvalidJob([FieldProblem("name", "give up to 100 of a-z, 0-9, dot, - and _")])
+    if problem := name_problem(name):
+        raise InvalidJob([FieldProblem("name", problem)])
     return name
+
+
+def name_problem(name: str) -> str:
+    """What is wrong with a schedule's name; empty if nothing is."""
+    return "" if re.fullmatch(NAME, name) else "give up to 100 of a-z, 0-9, dot, - and _"
 
 
 def _shown(event: Event) -> dict[str, Any]:

@@ -58,14 +58,24 @@ async def test_a_schedule_is_created_changed_shown_and_removed(api: httpx.AsyncC
     assert older.json()["next"] is None
 
 
-async def test_a_preview_tells_the_ticks_and_writes_nothing(api: httpx.AsyncClient) -> None:
-    preview = await api.post("/schedules/nightly/preview", json=NIGHTLY)
-    assert preview.status_code == 200, preview.text
+async def test_a_preview_tells_the_ticks_and_all_that_is_wrong_and_writes_nothing(
+    api: httpx.AsyncClient,
+) -> None:
+    async def preview(name: str, **changes: Any) -> tuple[list[str], dict[str, str]]:
+        answer = await api.post(f"/schedules/{name}/preview", json={**NIGHTLY, **changes})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["next"], {it["path"]: it["message"] for it in answer.json()["errors"]}
+
+    ticks, wrong = await preview("nightly")
+    assert (len(ticks), wrong) == (3, {})
     assert (await api.get("/schedules")).json() == {"schedules": []}
-    created = (await api.put("/schedules/nightly", json=NIGHTLY)).json()
-    assert {**preview.json(), "set_at": ""} == {**created, "set_at": ""}
-    wrong = await api.post("/schedules/nightly/preview", json={**NIGHTLY, "cron": "0 25 * * *"})
-    assert problems(wrong, 422).keys() == {"cron"}
+    job = {"type": "ai.language", "payload": {}}
+    assert await preview("Nightly", job=job) == (
+        ticks,
+        {"name": "give up to 100 of a-z, 0-9, dot, - and _", "job.payload.text": "this field is required"},
+    )
+    ticks, wrong = await preview("nightly", cron="0 25 * * *")
+    assert (ticks, wrong.keys()) == ([], {"cron"})
 
 
 async def test_pause_resume_and_trigger(api: httpx.AsyncClient, settings: Settings) -> None:
