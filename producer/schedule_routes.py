@@ -27,7 +27,13 @@ from penstock.producer.bodies import AnyRequest, media_type, whole
 from penstock.producer.intake import MAX_KEY_CHARS
 from penstock.producer.routes import JSON, OPTIONS_ROOM
 from penstock.producer.schedules.asking import read_request
-from penstock.producer.schedules.schedules import FactPage, Preview, ScheduleList, Schedules, ScheduleView
+from penstock.producer.schedules.schedules import (
+    FactPage,
+    SchedulePreview,
+    ScheduleList,
+    Schedules,
+    ScheduleView,
+)
 
 MAX_LIMIT: Final = 500
 
@@ -57,7 +63,7 @@ def schedule_writers(schedules: Schedules, settings: Settings) -> list[HTTPRoute
         return Response(found, status_code=201 if change == "created" else 200)
 
     @post("/schedules/{schedule:str}/preview", status_code=200, include_in_schema=False)
-    async def preview_schedule(request: AnyRequest, schedule: Name) -> Preview:
+    async def preview_schedule(request: AnyRequest, schedule: Name) -> SchedulePreview:
         media_type(request, JSON)
         body = await whole(request, settings.max_payload + OPTIONS_ROOM, "schedule")
         return await schedules.preview(schedule, read_request(body))

@@ -3,13 +3,13 @@
 from typing import Final
 
 from penstock.producer.schedules.asking import ScheduleRequest
-from penstock.producer.schedules.schedules import Preview, ScheduleView
+from penstock.producer.schedules.schedules import SchedulePreview, ScheduleView
 from penstock.ui.openapi_control import TAKEN, Command
 
 SCHEDULE: Final = "/schedules/{schedule}"
 
 PARAMETERS: Final = {"schedule": "The schedule's name: up to 100 of a-z, 0-9, dot, - and _."}
-SHAPES: Final = (ScheduleRequest, ScheduleView, Preview)
+SHAPES: Final = (ScheduleRequest, ScheduleView, SchedulePreview)
 
 COMMANDS: Final = (
     Command(
@@ -25,7 +25,7 @@ COMMANDS: Final = (
         "When it would tick, told even where its job is wrong, and every wrong field: for a form that "
         "is being filled in. Nothing is written.",
         "ScheduleRequest",
-        {200: ("If it were set now.", "Preview")},
+        {200: ("If it were set now.", "SchedulePreview")},
         TAKEN,
     ),
     Command(

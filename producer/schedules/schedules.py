@@ -90,7 +90,7 @@ class ScheduleList(msgspec.Struct, frozen=True):
     schedules: list[ScheduleView]
 
 
-class Preview(msgspec.Struct, frozen=True):
+class SchedulePreview(msgspec.Struct, frozen=True):
     """Of a schedule that is not set yet: the ticks to come, ISO 8601 in UTC, none where its rhythm is
     wrong; and every wrong field."""
 
@@ -148,13 +148,13 @@ class Schedules:
         await self._ledger.commit(compose)
         return change
 
-    async def preview(self, name: str, request: ScheduleRequest) -> Preview:
+    async def preview(self, name: str, request: ScheduleRequest) -> SchedulePreview:
         """What would come of setting it now; nothing is written. Raises TooLarge."""
         now = await self._clock()
         wrong, ticks = foresee(request, now, SHOWN_TICKS, max_payload=self._max_payload)
         if name_problem(name):
             wrong.insert(0, FieldProblem("name", name_problem(name)))
-        return Preview([iso(tick) for tick in ticks], wrong)
+        return SchedulePreview([iso(tick) for tick in ticks], wrong)
 
     async def remove(self, name: str, *, by: str) -> None:
         """Take a schedule away. Its jobs stay. Raises NotFound."""
