@@ -1,5 +1,6 @@
 /** What the pages ask for, by name: the keys under which it is kept, and how fresh it must be. */
 import { queryOptions, useQuery } from "@tanstack/react-query";
+import { type Description, jobTypes } from "../lib/schema";
 import { api, jobPath, session } from "./client";
 import type { EventPage, Flow, FlowDetail, Job, JobEvent, Queue, Schedule, Worker } from "./types";
 
@@ -47,6 +48,13 @@ export const jobQuery = (id: string) =>
 
 export const eventsQuery = (id: string) =>
   queryOptions({ queryKey: ["events", id], queryFn: () => allEvents(id) });
+
+/** All job types that the API knows, with their fields. */
+export const jobTypesQuery = queryOptions({
+  queryKey: ["description"],
+  queryFn: async () => jobTypes(await api<Description>("/openapi.json")),
+  staleTime: 60_000,
+});
 
 export const useQueues = () => useQuery(queuesQuery);
 

@@ -93,17 +93,27 @@ export type Worker = {
   jobs: { id: string; type: string; attempt: number; since: string }[];
 };
 
+export type Overlap = "skip" | "queue" | "cancel" | "allow";
+export type CatchUp = "none" | "last" | "all";
+/** `job` as its event will be; what is left out is as it usually is. */
 export type Schedule = {
   name: string;
   queue: string;
-  job: { type: string; payload: Json };
-  overlap: string;
-  catch_up: string;
+  job: { type: string; payload: Json; [option: string]: Json };
+  overlap: Overlap;
+  catch_up: CatchUp;
   paused: boolean;
   next: string[];
+  set_at: string;
+  set_by: string;
   cron?: string;
   every?: number;
   tz?: string;
+  start?: string;
+  end?: string;
+  jitter?: number;
+  window?: number;
+  limit?: number;
   waiting?: number;
   last_job?: string;
   last?: { event: string; at: string; tick: string; job?: string; reason?: string };

@@ -66,6 +66,17 @@ export function payloadOf(fields: Field[], typed: Record<string, string>): Recor
   return payload;
 }
 
+/** What has to be typed for this payload; null where these fields do not hold all of it. */
+export function typedOf(fields: Field[], payload: Json): Record<string, string> | null {
+  if (payload === null || typeof payload !== "object" || Array.isArray(payload)) return null;
+  const kinds = new Map(fields.map((it) => [it.name, it.kind]));
+  const told = Object.entries(payload).filter(([, value]) => value !== null);
+  if (told.some(([name]) => !kinds.has(name))) return null;
+  return Object.fromEntries(
+    told.map(([name, value]) => [name, kinds.get(name) === "json" ? JSON.stringify(value) : String(value)]),
+  );
+}
+
 export const isLong = (field: Field) =>
   field.kind === "text" && (field.schema.maxLength ?? LONG_CHARS + 1) > LONG_CHARS;
 

@@ -1,36 +1,55 @@
 /** What comes by itself, and when next. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
 import { api, jobPath } from "../api/client";
 import { schedulesQuery } from "../api/queries";
 import type { Schedule } from "../api/types";
-import { count, duration } from "../lib/format";
-import { Ago, Button, Empty, Loading, PageHead, Trouble } from "../parts/basic";
+import { count, duration, moment } from "../lib/format";
+import { Ago, Button, Dialog, Empty, Loading, PageHead, Trouble } from "../parts/basic";
 import { useMayOperate } from "../parts/here";
 import { doing } from "../parts/toast";
 import { Link } from "../router";
+import { ScheduleForm } from "./schedule-form";
 
 export default function Schedules() {
   const { data: schedules, error, refetch, isPending } = useQuery(schedulesQuery);
+  const may = useMayOperate();
+  const [setting, set] = useState<Schedule | "new" | null>(null);
+  const create = (
+    <Button kind="primary" icon="submit" onClick={() => set("new")}>
+      New schedule
+    </Button>
+  );
   return (
     <>
-      <PageHead title="Schedules" note={schedules && `${count(schedules.length)} set`} />
+      <PageHead title="Schedules" note={schedules && `${count(schedules.length)} set`}>
+        {may && schedules && schedules.length > 0 && create}
+      </PageHead>
       <Trouble error={error} again={refetch} />
       {isPending && !error && <Loading />}
       {schedules?.length === 0 && (
-        <Empty title="No schedule is set">
-          <code>PUT /schedules/nightly</code> on the API sets one.
+        <Empty title="Nothing comes by itself yet" act={may && create}>
+          A schedule submits a job at times of day, or every so often.
         </Empty>
       )}
       <div className="cards">
         {schedules?.map((it) => (
-          <ScheduleCard key={it.name} schedule={it} />
+          <ScheduleCard key={it.name} schedule={it} onChange={() => set(it)} />
         ))}
       </div>
+      <Dialog
+        title={setting === "new" ? "New schedule" : `Change ${setting?.name}`}
+        open={setting !== null}
+        onClose={() => set(null)}
+        wide
+      >
+        <ScheduleForm schedule={setting === "new" ? null : setting} onClose={() => set(null)} />
+      </Dialog>
     </>
   );
 }
 
-function ScheduleCard({ schedule: it }: { schedule: Schedule }) {
+function ScheduleCard({ schedule: it, onChange }: { schedule: Schedule; onChange: () => void }) {
   const rhythm = it.cron ? `${it.cron} (${it.tz ?? "UTC"})` : `every ${duration((it.every ?? 0) * 1000)}`;
   return (
     <article className="panel schedule">
@@ -58,11 +77,17 @@ function ScheduleCard({ schedule: it }: { schedule: Schedule }) {
           <dt>Next</dt>
           <dd>{it.next[0] ? <Ago at={it.next[0]} /> : "–"}</dd>
         </div>
+        {it.next[0] && (
+          <div>
+            <dt className="hidden">At</dt>
+            <dd className="dim">{it.next.map((at) => moment(at).replace(/\.\d+$/, "")).join(", ")}</dd>
+          </div>
+        )}
         {it.last && (
           <div>
             <dt>Last</dt>
             <dd title={it.last.reason}>
-              {it.last.event.replace("_", " ")} <Ago at={it.last.at} />
+              {it.last.event.replace("schedule_", "")} <Ago at={it.last.at} />
             </dd>
           </div>
         )}
@@ -85,32 +110,50 @@ function ScheduleCard({ schedule: it }: { schedule: Schedule }) {
           </div>
         )}
       </dl>
-      <ScheduleActs schedule={it} />
+      <ScheduleActs schedule={it} onChange={onChange} />
     </article>
   );
 }
 
-function ScheduleActs({ schedule: { name, paused } }: { schedule: Schedule }) {
+function ScheduleActs({ schedule, onChange }: { schedule: Schedule; onChange: () => void }) {
+  const { name, paused } = schedule;
   const client = useQueryClient();
+  const [removing, setRemoving] = useState(false);
   if (!useMayOperate()) return null;
-  const act = async (what: string, done: string) => {
-    await doing(api(`/schedules/${encodeURIComponent(name)}/${what}`, "POST"), done);
+  const path = `/schedules/${encodeURIComponent(name)}`;
+  const act = async (work: Promise<unknown>, done: string) => {
+    await doing(work, done);
     client.invalidateQueries({ queryKey: schedulesQuery.queryKey });
   };
+  const turn = () =>
+    act(
+      api(`${path}/${paused ? "resume" : "pause"}`, "POST"),
+      paused ? `${name} goes on` : `${name} is paused`,
+    );
+  const remove = () => act(api(path, "DELETE"), `${name} is removed`).then(() => setRemoving(false));
   return (
     <div className="actions">
-      {paused ? (
-        <Button icon="play" onClick={() => act("resume", `${name} goes on`)}>
-          Resume
-        </Button>
-      ) : (
-        <Button icon="pause" onClick={() => act("pause", `${name} is paused`)}>
-          Pause
-        </Button>
-      )}
-      <Button icon="submit" onClick={() => act("trigger", `${name} runs its job now`)}>
+      <Button icon="submit" onClick={() => act(api(`${path}/trigger`, "POST"), `${name} runs its job now`)}>
         Run now
       </Button>
+      <Button icon={paused ? "play" : "pause"} onClick={turn}>
+        {paused ? "Resume" : "Pause"}
+      </Button>
+      <Button icon="edit" onClick={onChange}>
+        Change
+      </Button>
+      <Button kind="quiet" icon="cancel" onClick={() => setRemoving(true)} aria-label={`Remove ${name}`}>
+        Remove
+      </Button>
+      <Dialog title={`Remove ${name}?`} open={removing} onClose={() => setRemoving(false)}>
+        <p>It submits nothing any more. Its jobs stay, and so does what was decided.</p>
+        <div className="actions">
+          <Button onClick={() => setRemoving(false)}>Leave it</Button>
+          <Button kind="danger" icon="cancel" onClick={remove}>
+            Remove
+          </Button>
+        </div>
+      </Dialog>
     </div>
   );
 }

@@ -2,8 +2,10 @@
 import { useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { api, jobPath } from "../api/client";
-import { type Description, type Field, isLong, type JobType, jobTypes, payloadOf } from "../lib/schema";
+import { jobTypesQuery } from "../api/queries";
+import { type JobType, payloadOf } from "../lib/schema";
 import { Button, Empty, Loading, PageHead, Trouble } from "../parts/basic";
+import { FieldInput, wrongOf } from "../parts/fields";
 import { useMayOperate } from "../parts/here";
 import { say } from "../parts/toast";
 import { go, useSearch } from "../router";
@@ -11,11 +13,7 @@ import { go, useSearch } from "../router";
 export default function Submit() {
   const may = useMayOperate();
   const [params, change] = useSearch();
-  const { data, error, refetch } = useQuery({
-    queryKey: ["description"],
-    queryFn: async () => jobTypes(await api<Description>("/openapi.json")),
-    staleTime: 60_000,
-  });
+  const { data, error, refetch } = useQuery(jobTypesQuery);
   if (!may) return <Empty title="With this password one may look, and submit nothing" />;
   if (error) return <Trouble error={error} again={refetch} />;
   if (!data) return <Loading />;
@@ -51,6 +49,7 @@ function Form({ type }: { type: JobType }) {
   const [options, setOptions] = useState({ priority: "", delay: "", tags: "" });
   const [error, setError] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
+  const wrong = wrongOf(error, "payload.");
   const submit = async (event: FormEvent) => {
     event.preventDefault();
     setBusy(true);
@@ -88,6 +87,7 @@ function Form({ type }: { type: JobType }) {
           key={it.name}
           field={it}
           value={typed[it.name] ?? ""}
+          wrong={wrong[it.name]}
           onValue={(value) => setTyped({ ...typed, [it.name]: value })}
         />
       ))}
@@ -118,40 +118,5 @@ function Form({ type }: { type: JobType }) {
         </Button>
       </div>
     </form>
-  );
-}
-
-function FieldInput(props: { field: Field; value: string; onValue: (value: string) => void }) {
-  const { field, value, onValue } = props;
-  const initial = field.initial === undefined || field.initial === null ? "" : JSON.stringify(field.initial);
-  const shared = {
-    value,
-    required: field.required,
-    placeholder: initial.replace(/^"|"$/g, ""),
-    onChange: (event: { target: { value: string } }) => onValue(event.target.value),
-  };
-  const { kind, schema } = field;
-  return (
-    <label>
-      <span>
-        {field.name}
-        {field.required && <em> required</em>}
-        {kind === "json" && <small> JSON</small>}
-      </span>
-      {(kind === "choice" || kind === "switch") && (
-        <select value={value} required={field.required} onChange={shared.onChange}>
-          <option value="">{initial ? `as it is: ${initial}` : "choose"}</option>
-          {(kind === "switch" ? ["true", "false"] : field.choices.map(String)).map((it) => (
-            <option key={it}>{it}</option>
-          ))}
-        </select>
-      )}
-      {kind === "number" && (
-        <input type="number" step="any" min={schema.minimum} max={schema.maximum} {...shared} />
-      )}
-      {kind === "json" && <textarea rows={3} spellCheck={false} {...shared} />}
-      {kind === "text" && (isLong(field) ? <textarea rows={3} {...shared} /> : <input {...shared} />)}
-      {field.about && <small>{field.about}</small>}
-    </label>
   );
 }

@@ -58,11 +58,14 @@ export function Ago({ at }: { at: string }) {
   );
 }
 
-export function Empty({ title, children }: { title: string; children?: ReactNode }) {
+/** Where there is nothing: why, and with `act` what to do about it. */
+export function Empty(props: { title: string; children?: ReactNode; act?: ReactNode }) {
+  const { title, children, act } = props;
   return (
     <div className="empty">
       <strong>{title}</strong>
       {children && <p>{children}</p>}
+      {act}
     </div>
   );
 }
