@@ -29,8 +29,8 @@ from penstock.producer.routes import JSON, OPTIONS_ROOM
 from penstock.producer.schedules.asking import read_request
 from penstock.producer.schedules.schedules import (
     FactPage,
-    SchedulePreview,
     ScheduleList,
+    SchedulePreview,
     Schedules,
     ScheduleView,
 )
