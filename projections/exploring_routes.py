@@ -19,9 +19,11 @@ from penstock.core.connection import command
 from penstock.core.errors import NotFound, Unavailable
 from penstock.core.keys import Keys
 from penstock.core.settings import Settings
+from penstock.projections.children import Children, children
 from penstock.projections.failures import FailureList, Failures
+from penstock.projections.known import Known, Vocabulary
 from penstock.projections.moments import moment
-from penstock.projections.routes import OfState, Queue
+from penstock.projections.routes import JobIdentity, OfState, Queue
 from penstock.projections.search import End, Match, Progress, Search, Sought
 from penstock.projections.series import Series, read_series
 
@@ -49,6 +51,7 @@ class Explorer:
         self.redis: Final = redis
         self.keys: Final = Keys(settings.namespace)
         self.failures: Final = Failures(redis)
+        self.vocabulary: Final = Vocabulary(redis)
         self._searches = 0
 
     async def queues(self, wanted: str = "") -> list[str]:
@@ -86,7 +89,7 @@ def line(step: Match | Progress | End) -> bytes:
 def exploring_routes(redis: Redis, settings: Settings) -> list[HTTPRouteHandler]:
     """The handlers of this file."""
     explorer = Explorer(redis, settings)
-    return [_series(explorer), _failures(explorer), _search(explorer)]
+    return [*(_series(explorer), _failures(explorer), _search(explorer)), *_relations(explorer)]
 
 
 def _series(explorer: Explorer) -> HTTPRouteHandler:
@@ -134,6 +137,7 @@ def _search(explorer: Explorer) -> HTTPRouteHandler:
         worker: Words = "",
         error: Words = "",
         text: Words = "",
+        origin: Words = "",
         since: From = "",
         until: Until = "",
         limit: Matches = 200,
@@ -142,7 +146,8 @@ def _search(explorer: Explorer) -> HTTPRouteHandler:
         """All jobs that fit all that is said, newest first, as lines of JSON while they are found:
         `{"match": …}`, now and then `{"progress": …}`, and `{"end": …}`. `from` and `to`: when they were
         submitted. `error`: a part of the last error as `Class: message`. `text`: in payload, result,
-        error, progress or log. Ends after `limit` matches or a minute, with a cursor to go on from."""
+        error, progress or log. `origin`: the job or flow that they were made from. Ends after `limit`
+        matches or a minute, with a cursor to go on from."""
         sought = Sought(
             queue=queue,
             state=in_state,
@@ -151,6 +156,7 @@ def _search(explorer: Explorer) -> HTTPRouteHandler:
             worker=worker,
             error=error,
             text=text,
+            origin=origin,
             since=moment("from", since) if since else 0,
             until=moment("to", until) if until else 0,
         )
@@ -160,3 +166,28 @@ def _search(explorer: Explorer) -> HTTPRouteHandler:
         )
 
     return search_jobs
+
+
+def _relations(explorer: Explorer) -> list[HTTPRouteHandler]:
+    @get(
+        "/jobs/{queue:str}/{job_id:str}/children",
+        cache_control=_FRESH,
+        summary="The jobs made from a job",
+        operation_id="getJobChildren",
+        tags=["jobs"],
+    )
+    async def get_children(queue: Queue, job_id: JobIdentity) -> Children:
+        """Those that were made by running it again with another payload. Of the jobs of its type that came
+        after its first end, the first 5,000 are looked at; `complete` says whether these were all."""
+        return await children(explorer.redis, explorer.keys, queue, job_id)
+
+    @get(
+        "/known", cache_control=_FRESH, summary="Words to search by", operation_id="listKnown", tags=["jobs"]
+    )
+    async def list_known(queue: Words = "") -> Known:
+        """Types, and the tags, workers and errors of the newest jobs, by which jobs can be found; up to
+        15 s old."""
+        queues = await explorer.queues(queue)
+        return await explorer.vocabulary.known([explorer.keys.partition(name) for name in queues])
+
+    return [get_children, list_known]

@@ -34,7 +34,8 @@ _SLICE: Final = 400  # events read at once: payloads and results come along
 class Sought(msgspec.Struct, frozen=True, kw_only=True):
     """What is looked for: jobs that fit all that is said. `since`, `until`: submitted from, and before
     (Unix ms). `error`: a part of the last error as `Class: message`; `text`: a part of what was said to
-    it or by it: payload, result, error, progress and log, without regard to case."""
+    it or by it: payload, result, error, progress and log, without regard to case. `origin`: the job or
+    flow that it was made from."""
 
     queue: str = ""
     state: State | None = None
@@ -43,13 +44,19 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
     worker: str = ""
     error: str = ""
     text: str = ""
+    origin: str = ""
     since: int = 0
     until: int = 0
 
     @property
     def deep(self) -> bool:
         """Whether events must be read."""
-        return bool(self.tag or self.worker or self.error or self.text)
+        return bool(self.tag or self.worker or self.error or self.text or self.origin)
+
+    @property
+    def shallow(self) -> bool:
+        """Whether a job's first event tells enough."""
+        return not (self.worker or self.error or self.text)
 
 
 class Progress(msgspec.Struct):
@@ -192,7 +199,8 @@ class Search:
         return matches
 
     async def _events(self, keys: PartitionKeys, jobs: dict[str, Job]) -> dict[str, list[Event]]:
-        wanted = sorted((it for position, job in jobs.items() for it in _some(position, job)), key=order)
+        some = _first if self._sought.shallow else _some
+        wanted = sorted((it for position, job in jobs.items() for it in some(position, job)), key=order)
         found: dict[str, list[Event]] = defaultdict(list)
         for start in range(0, len(wanted), _SLICE):
             for event in await Log(self._redis, keys).read(wanted[start : start + _SLICE]):
@@ -204,17 +212,28 @@ def fits_by_events(sought: Sought, events: Sequence[Event]) -> tuple[bool, str |
     """Whether a job fits by its events, and the event in which the text is."""
     if sought.error and sought.error not in last_error(events):
         return False, None
-    if sought.tag or sought.worker:
-        bodies: list[Any] = [legible(event)[1] for event in events]
-        if sought.tag and not any(isinstance(it, Submitted) and sought.tag in it.tags for it in bodies):
-            return False, None
-        if sought.worker and not any(isinstance(it, Started) and it.worker == sought.worker for it in bodies):
-            return False, None
+    if (sought.tag or sought.worker or sought.origin) and not _is_such(sought, events):
+        return False, None
     if not sought.text:
         return True, None
     text = sought.text.casefold()
     where = next((event.tag for event in events if text in _readable(event.body).casefold()), None)
     return where is not None, where
+
+
+def _is_such(sought: Sought, events: Sequence[Event]) -> bool:
+    bodies = [legible(event)[1] for event in events]
+    asked = [it for it in bodies if isinstance(it, Submitted)]
+    return (
+        (not sought.tag or any(sought.tag in it.tags for it in asked))
+        and (not sought.origin or any(it.origin == sought.origin for it in asked))
+        and (not sought.worker or any(isinstance(it, Started) and _ran_on(it, sought) for it in bodies))
+    )
+
+
+def _ran_on(it: Started, sought: Sought) -> bool:
+    """Whether it was this worker, also as it is called after a lost lease (`name~2`)."""
+    return sought.worker in (it.worker, it.worker.rpartition("~")[0])
 
 
 def _readable(body: bytes) -> str:
@@ -240,6 +259,10 @@ def _said(value: Any) -> str:
             case dict() as fields:
                 waiting += fields.values()
     return "\n".join(["", *found])
+
+
+def _first(position: str, job: Job) -> list[str]:
+    return [position]
 
 
 def _some(position: str, job: Job) -> list[str]:

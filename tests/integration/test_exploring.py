@@ -18,7 +18,7 @@ from penstock.core.dispatch import Delivery, Finished, Submission
 from penstock.core.events import Failed, Submitted, encode
 from penstock.core.positions import order
 from penstock.core.settings import Settings
-from penstock.projections import search
+from penstock.projections import children, search
 from penstock.projections.failures import normalised
 from penstock.projections.rebuild import rebuild
 from servers import RealServer
@@ -234,6 +234,80 @@ async def test_a_search_finds_what_fits_and_nothing_else(
     assert found == ids(*(it for it in known["all"] if order(it)[0] < int(cut)))
     found, _, _ = await searched(http, **{"queue": "mail", "from": cut})
     assert found == ids(*(it for it in known["all"] if order(it)[0] >= int(cut)))
+
+
+async def test_what_jobs_can_be_found_by_is_known_and_finds_them(
+    http: httpx.AsyncClient, redis: Redis, settings: Settings
+) -> None:
+    author, _, known = await scenery(redis, settings)
+    told = (await http.get("/known")).json()
+    assert told["types"] == ["mail.send", "post.send"]
+    assert sorted(told["tags"]) == ["t0", "t1", "t2"]
+    assert told["workers"] == ["worker-1", "worker-2"]
+    assert told["errors"] == ["ValueError", "ValueError: no mailbox"]
+    for error in told["errors"]:
+        assert (await searched(http, error=error))[1]["found"] == len(known["error"])
+    found = [(await searched(http, worker=it))[1]["found"] for it in told["workers"]]
+    assert found == [len(known["error"]) + len(known["result"]), len(known["worker"])]
+    assert (await http.get("/known", params={"queue": "post"})).json() == {
+        "types": ["post.send"],
+        "tags": [],
+        "workers": [],
+        "errors": [],
+    }
+    problems(await http.get("/known", params={"queue": "none"}), 404)
+    await author.submit(1, type="mail.new")
+    await rebuild(redis, author.keys)
+    assert (await http.get("/known")).json() == told  # kept for a while, whoever asks
+
+
+async def test_an_error_is_known_as_far_as_it_is_the_same_for_many(
+    http: httpx.AsyncClient, redis: Redis, settings: Settings
+) -> None:
+    author = await queue(redis, settings)
+    worker = await author.enter()
+    await author.submit(6)
+    taken = await author.take(worker, 6)
+    words = ["no answer after 5 s", "no answer after 7 s", "'x' is wrong", "", "two  spaces", "plain"]
+    await author.finish(worker, [dead(it, "OSError", say) for it, say in zip(taken, words, strict=True)])
+    await rebuild(redis, author.keys)
+    told = (await http.get("/known")).json()["errors"]
+    assert told[:2] == ["OSError", "OSError: no answer after"]
+    assert sorted(told[2:]) == ["OSError: plain"]
+
+
+async def test_the_children_of_a_job_are_found_and_a_look_that_ends_early_says_so(
+    http: httpx.AsyncClient, redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await http.post("/jobs/ai", json={"type": "ai.language", "payload": {"text": "one"}})
+    parent = made.json()["id"]
+    author = Author(redis, partition(settings, "ai"))
+    await rebuild(redis, author.keys)
+    nothing = {"jobs": [], "looked_at": 0, "complete": True}
+    assert (await http.get(f"/jobs/ai/{parent}/children")).json() == nothing  # it has not ended yet
+    worker = await author.enter()
+    [one] = await author.take(worker, 1)
+    await author.finish(worker, [dead(one, "ValueError", "no")])
+
+    async def edited(text: str) -> str:
+        again = await http.post(f"/jobs/ai/{parent}/retry", json={"payload": {"text": text}})
+        assert again.status_code == 202, again.text
+        return str(again.json()["id"])
+
+    ids = [await edited("two")]
+    await author.submit(450, type="ai.language", payload={"text": parent})
+    ids.append(await edited("three"))
+    await rebuild(redis, author.keys)
+    told = (await http.get(f"/jobs/ai/{parent}/children")).json()
+    assert [it["id"] for it in told["jobs"]] == ids
+    assert (told["looked_at"], told["complete"]) == (452, True)
+    assert (await searched(http, origin=parent))[0] == ids[::-1]
+    assert (await searched(http, origin=parent, text="three"))[0] == ids[1:]
+    monkeypatch.setattr(children, "MAX_LOOKED_AT", 400)
+    told = (await http.get(f"/jobs/ai/{parent}/children")).json()
+    assert ([it["id"] for it in told["jobs"]], told["looked_at"], told["complete"]) == (ids[:1], 400, False)
+    problems(await http.get("/jobs/ai/ai.0.1-1/children"), 404)
+    problems(await http.get(f"/jobs/mail/{parent}/children"), 404)
 
 
 async def test_a_search_goes_on_where_it_ended_over_all_queues(

@@ -13,9 +13,11 @@ from apis import api_settings, running_api
 from penstock.consumers import Context, handler
 from penstock.core import Permanent, contract
 from penstock.core.errors import JobFailed
+from penstock.core.keys import Keys
 from penstock.core.sealing import Unsealable
 from penstock.core.settings import Secret
 from penstock.producer.client import Producer
+from penstock.projections.rebuild import rebuild
 from processes import Site, producing, site_on, working
 from servers import RealServer
 
@@ -142,6 +144,13 @@ async def test_the_api_shows_it_to_those_with_the_right_and_hides_it_from_others
         }
         assert shown["error"]["message"] == f"{WORD} is wrong"
         assert "Traceback" in shown["error"]["traceback"]
+
+        await rebuild(site.redis, Keys(namespace).partition("test"))
+        for key in (SEES, BLIND):
+            groups = await api.get("/queues/test/failures", headers=headers(key))
+            assert [it["sample"] for it in groups.json()["groups"]] == ["(sealed)"]
+            known = await api.get("/known", headers=headers(key))
+            assert known.json()["errors"] == ["Permanent"]
 
 
 async def test_an_api_without_the_key_says_so_to_those_with_the_right(

@@ -39,10 +39,12 @@ REDIS = (
         f"projections/{name}.py"
         for name in [
             "bulk",
+            "children",
             "exploring_routes",
             "failures",
             "figures",
             "filters",
+            "known",
             "past",
             "projector",
             "queries",
