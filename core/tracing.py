@@ -10,7 +10,7 @@ All of a job is one trace: the submitted event keeps the context of who sent it,
 of it, so the decision to sample that was made when the job was submitted holds for all of them.
 
 Off unless the process has a tracer provider: that of the program that uses the client, or the one that
-`open_tracing` makes from OpenTelemetry's own variables. Nothing of OpenTelemetry is imported before.
+`open_tracing` makes from OpenTelemetry's own variables. Until then we import nothing of OpenTelemetry.
 No span has anything of a payload, a result, or the words of an error.
 """
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
 MAX_SPANS: Final = 32
+_BEGAN_MS: Final = round(time.time() * 1000)
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -45,7 +46,7 @@ class ProjectSpans:
     def __init__(self, tracer: "Tracer", keys: PartitionKeys) -> None:
         self._tracer: Final = tracer
         self._keys: Final = keys
-        self._told = (round(time.time() * 1000), 0)
+        self._told = (_BEGAN_MS, 0)
 
     def tell(self, page: Sequence[Entry]) -> None:
         """The views have seen this page."""

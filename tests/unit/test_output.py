@@ -7,7 +7,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from penstock.core.logs import configure_logging
+from penstock.core.logs import MAX_CHARS, Attempt, configure_logging, current_attempt
 from penstock.core.settings import Settings
 from penstock.ui.console import Lines
 from penstock.ui.output import print_facts, print_json, print_table
@@ -49,6 +49,22 @@ def test_json_log_lines_carry_the_exception(capsys: pytest.CaptureFixture[str]) 
     assert (line["level"], line["logger"], line["message"]) == ("error", "penstock.test", "failed: x")
     assert line["time"].endswith("Z")
     assert "ValueError: no" in line["exception"]
+
+
+def test_json_log_lines_say_of_which_process_and_attempt(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(log_format="json"), "worker")
+    logging.getLogger("shop").info("before")
+    token = current_attempt.set(Attempt("email.0.1-0", 2))
+    try:
+        logging.getLogger("shop").info("half a character: \udcff, and %s", "x" * 100_000)
+    finally:
+        current_attempt.reset(token)
+    before, within = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (before["process"], within["process"]) == ("worker", "worker")
+    assert "job" not in before
+    assert (within["job"], within["attempt"]) == ("email.0.1-0", 2)
+    assert within["message"].startswith("half a character: ?, and xxx")
+    assert len(within["message"]) == MAX_CHARS
 
 
 def test_text_log_lines_name_the_level_only_where_it_says_something(
