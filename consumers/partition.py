@@ -103,6 +103,8 @@ class PartitionWorker:
         self._ear: Final = Line(redis)
         self._attempts: Final = attempts
         self._slots: Final = slots
+        # Half of the slots at a time: while some run, the script brings others.
+        self._most: Final = min(MAX_CYCLE, (slots.total + 1) // 2)
         self._lease: Final = lease
         self._identity: Final = identity
         self._entered = 0
@@ -110,6 +112,7 @@ class PartitionWorker:
         self._idle: Final = asyncio.Event()
         self._outbox: Final = Outbox(self._wake.set)
         self._arrivals: list[Arrival] = []
+        self._taken: list[Delivery] = []
         self._running: Final[dict[Delivery, asyncio.Task[None]]] = {}
         # Held while the server may have given us what we have not noted yet.
         self._talking: Final = asyncio.Lock()
@@ -153,20 +156,24 @@ class PartitionWorker:
 
     async def _loop(self) -> None:
         hungry = True
-        while not (self._stopping and not self._running and not self._outbox.unreported):
+        while not (self._stopping and not self._taken and not self._running and not self._outbox.unreported):
             self._wake.clear()
             due = bool(self._outbox or self._arrivals)
             want = 0
             if not self._stopping and (hungry or due):
-                want = self._slots.take(MAX_CYCLE, self._wake.set)
+                want = self._slots.take(self._most, self._wake.set)
             if want or due:
+                # What the last cycle brought begins once this one is on its way: both cores have work.
+                self._event_loop.call_soon(self._start_taken)
                 async with self._talking:
                     cycle = await self._cycle(want)
-                    for delivery in cycle.deliveries:
-                        self._start(delivery)
+                    self._start_taken()
+                    self._taken = cycle.deliveries
                 self._slots.give(want - len(cycle.deliveries))
                 self._governed, self._held_s = cycle.governed, cycle.again_ms / 1000
                 hungry = len(cycle.deliveries) >= want > 0
+            elif self._taken:
+                self._start_taken()
             else:
                 await self._rest()
                 hungry = True
@@ -204,6 +211,11 @@ class PartitionWorker:
             _log.warning("%s: lease of %s lost; entering anew", self.keys.name, consumer)
             await self._persist(partial(self._enter, consumer))
         return cycle
+
+    def _start_taken(self) -> None:
+        taken, self._taken = self._taken, []
+        for delivery in taken:
+            self._start(delivery)
 
     def _start(self, delivery: Delivery) -> None:
         self._running[delivery] = asyncio.create_task(self._attempt(delivery))
@@ -344,6 +356,7 @@ class PartitionWorker:
 
     async def _give_back_unknown(self) -> None:
         held: list[Delivery | Finished | Arrival] = [
+            *self._taken,
             *self._running,
             *self._outbox.unreported,
             *self._arrivals,

@@ -26,7 +26,7 @@ local alive = answer[1] == 1
 if alive then call('ZADD', WORKERS, NOW, ME) end
 
 local at = 8
-local acknowledged = {}
+local acknowledged = {} -- by lane, the entries that are still to be taken out of it
 
 local function owned(number, entry)
   local row = pending(number, entry)
@@ -85,11 +85,35 @@ for _ = 1, tonumber(ARGV[5]) do
   at = at + 5
 end
 
-for _ = 1, tonumber(ARGV[6]) do
+-- All that completed is acknowledged at once, lane by lane. Where something was acknowledged before,
+-- nothing tells what: then each entry's own deletion does, for an entry leaves its lane when its job ends.
+local finished, completed = tonumber(ARGV[6]), {}
+for i = at, at + 7 * (finished - 1), 7 do
+  if ARGV[i] == 'completed' then
+    local number = tonumber(ARGV[i + 1])
+    local list = completed[number]
+    if list then list[#list + 1] = ARGV[i + 2] else completed[number] = { ARGV[i + 2] } end
+  end
+end
+local gate = {}
+for number, entries in pairs(completed) do
+  if call('XACK', lane_of(number), WORKERS_GROUP, unpack(entries)) == #entries then
+    acknowledged[number] = entries
+  else
+    gate[number] = true
+  end
+end
+
+for _ = 1, finished do
   local outcome, number, entry = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2]
   local job, body = ARGV[at + 4], ARGV[at + 6]
   if outcome == 'completed' then
-    if acknowledge(number, entry) then append(outcome, job, body) else answer[2] = answer[2] + 1 end
+    if gate[number] and call('XDEL', lane_of(number), entry) == 0 then
+      answer[2] = answer[2] + 1
+    else
+      if any_due or any_crash or any_group or any_unique then forget(number, entry) end
+      append(outcome, job, body)
+    end
   else
     local row = owned(number, entry)
     if not row or row[4] ~= tonumber(ARGV[at + 3]) then
@@ -159,6 +183,27 @@ local function extras(fields)
   return extra
 end
 
+local function body_of(spec)
+  local found = call('XRANGE', LOG, spec, spec)[1]
+  return found and found[2][6]
+end
+
+-- Jobs submitted together stand one after the other in the log, and one question brings the bodies of
+-- all: where entries are as many as there can be ids from the first to the last, nothing stands between.
+local bodies = {}
+local function read_bodies(entries, from, to)
+  if to - from < 7 then return end
+  local ms, first = parts(entries[from][1])
+  local last_ms, last = parts(entries[to][1])
+  if ms == last_ms and last - first == to - from then
+    for _, found in ipairs(call('XRANGE', LOG, entries[from][1], entries[to][1])) do bodies[found[1]] = found[2][6] end
+  else
+    local middle = math.floor((from + to) / 2)
+    read_bodies(entries, from, middle)
+    read_bodies(entries, middle + 1, to)
+  end
+end
+
 -- Start an entry that this consumer owns; `fields` as in the lane.
 local function start(number, entry, attempt, fields)
   local job, extra = fields[2] ~= '' and fields[2] or entry, extras(fields)
@@ -166,15 +211,15 @@ local function start(number, entry, attempt, fields)
     return lose(number, entry, job, '{"reason":"expired","error":"Expired","message":"not started within its ttl"}')
   end
   local spec = fields[4] ~= '' and fields[4] or entry
-  local found = call('XRANGE', LOG, spec, spec)[1]
-  if not found then
+  local body = bodies[spec] or body_of(spec)
+  if not body then
     -- Only a hand that trims the log can do this; the job cannot run, and says so.
     return lose(number, entry, job, '{"reason":"lost","error":"LogTrimmed","message":"its submitted event is no longer in the log"}')
   end
   if extra.group then enter_group(number, entry, extra.group) end
   append('started', job, '{"attempt":' .. attempt .. begun)
   local n = #answer
-  answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4], answer[n + 5] = number, entry, attempt, job, found[2][6]
+  answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4], answer[n + 5] = number, entry, attempt, job, body
   want, taken = want - 1, taken + 1
 end
 
@@ -228,7 +273,9 @@ local function take()
   end
   for number = 1, 3 do
     if want <= 0 then return end
-    for _, entry in ipairs(read_fresh(number, want)) do start(number, entry[1], 1, entry[2]) end
+    local fresh = read_fresh(number, want)
+    read_bodies(fresh, 1, #fresh)
+    for _, entry in ipairs(fresh) do start(number, entry[1], 1, entry[2]) end
   end
 end
 
