@@ -14,15 +14,19 @@ random() {
   head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n'
 }
 
+own() { # in the stack this runs as root; elsewhere the files are their maker's
+  [ "$(id -u)" != 0 ] || chown 10001:10001 "$@"
+}
+
 keep() { # keep FILE TEXT: only where there is none yet, and never half of it
   [ -s "$1" ] && return
   printf '%s\n' "$2" > "$1.new"
-  chown 10001:10001 "$1.new"
+  own "$1.new"
   chmod 0440 "$1.new"
   mv "$1.new" "$1"
 }
 
-chown 10001:10001 "$folder" "$grafana"
+own "$folder" "$grafana"
 chmod 0750 "$folder" "$grafana"
 keep "$folder/redis_password" "$(random)"
 password=$(cat "$folder/redis_password")

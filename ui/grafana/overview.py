@@ -15,6 +15,7 @@ def overview() -> Any:
         "Penstock: overview",
         "Is all well? Throughput, failures, times, backlog, workers, views.",
         *_now(),
+        *_standing(),
         *_flow(),
         *_backlog(),
         *_workers(),
@@ -22,7 +23,6 @@ def overview() -> Any:
 
 
 def _now() -> list[Any]:
-    idle = f"count(({q.most(t.WORKERS, 'queue')}) < 1 and ({q.most(t.BACKLOG, 'queue')}) > 0) or vector(0)"
     ended = f"{q.rate(t.COMPLETED)} + {q.rate(t.FAILED)}"
     failing = q.share_of_failures(t.COMPLETED, t.FAILED, "1h")
     return [
@@ -49,6 +49,12 @@ def _now() -> list[Any]:
             *(p.COUNT, q.total(t.BACKLOG)),
             width=3,
         ),
+    ]
+
+
+def _standing() -> list[Any]:
+    idle = f"count(({q.most(t.WORKERS, 'queue')}) < 1 and ({q.most(t.BACKLOG, 'queue')}) > 0) or vector(0)"
+    return [
         p.figure(
             "Oldest waiting",
             "How long ago the oldest waiting job of any queue was submitted.",
@@ -112,7 +118,7 @@ def _flow() -> list[Any]:
 
 def _backlog() -> list[Any]:
     return [
-        p.row("Backlog"),
+        p.row("What waits"),
         p.chart(
             "Depth",
             "Jobs that have not ended, by state.",

@@ -20,7 +20,8 @@ def queues() -> Any:
         *_now(),
         *_flow(),
         *_times(),
-        *_trouble(),
+        *_failures(),
+        *_with_workers(),
         choose=(
             ("queue", f"label_values({t.JOBS.prometheus}, queue)"),
             ("type", f'label_values({t.JOBS.prometheus}{{queue=~"$queue"}}, type)'),
@@ -131,7 +132,7 @@ def _times() -> list[Any]:
     ]
 
 
-def _trouble() -> list[Any]:
+def _failures() -> list[Any]:
     return [
         p.row("What goes wrong"),
         p.chart(
@@ -156,6 +157,12 @@ def _trouble() -> list[Any]:
             ),
             width=8,
         ),
+    ]
+
+
+def _with_workers() -> list[Any]:
+    return [
+        p.row("With workers"),
         p.chart(
             "Attempts without an end",
             "Lease expired: the worker died or was silent; released: it gave the job back, as at a deploy.",
@@ -173,7 +180,7 @@ def _trouble() -> list[Any]:
             width=8,
         ),
         p.chart(
-            "With workers, by consumer",
+            "Delivered, by consumer",
             "Jobs delivered and not ended. `parked` holds retries and delayed jobs.",
             *(
                 p.COUNT,

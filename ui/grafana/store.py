@@ -15,6 +15,7 @@ def store() -> Any:
         "Penstock: Redis and the log",
         "Whether Redis keeps what was accepted and has room; how the log and its views grow.",
         *_redis(),
+        *_use(),
         *_log(),
     )
 
@@ -23,10 +24,10 @@ def _redis() -> list[Any]:
     return [
         p.row("Redis"),
         p.figure(
-            "Redis",
+            "Answers",
             "Whether it answers the projector.",
             *(p.COUNT, q.most(t.REDIS_UP), p.BAD_AT_0),
-            words={"0": "away", "1": "answers"},
+            words={"0": "no", "1": "yes"},
         ),
         p.figure(
             "Append-only file",
@@ -51,6 +52,11 @@ def _redis() -> list[Any]:
             "Events of the shown time that fit no state: a foreign hand in the log, or a defect.",
             *(p.COUNT, q.growth(t.MISFITS), p.BAD_ABOVE_0),
         ),
+    ]
+
+
+def _use() -> list[Any]:
+    return [
         p.chart(
             "Memory in use",
             "What Redis has allocated, and its limit.",
