@@ -314,6 +314,40 @@ async def test_one_stale_item_does_not_spoil_the_batch(site: Site) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
+async def test_of_a_batch_each_end_counts_once_however_often_it_is_told(site: Site, seed: int) -> None:
+    draw = random.Random(seed)
+    jobs = await site.put(*[JOB] * 30)
+    taken = await take(site, want=30)
+    told = [done(it) for it in taken for _ in range(draw.choice([1, 1, 2]))]
+    draw.shuffle(told)
+    at = draw.randint(1, len(told) - 1)
+    early, rest = told[:at], told[at:]
+    late = [(await report(site, *ends)).late for ends in (early, rest, early)]
+    assert sum(late[:2]) == len(told) - 30
+    assert late[2] == len(early)
+    await site.consistent(jobs)
+
+
+async def test_each_job_comes_with_its_own_body_however_they_were_submitted(site: Site) -> None:
+    """In batches, one by one, with other events between them, and some without an event any more."""
+    draw = random.Random(3)
+    bodies: dict[str, str] = {}
+    lost: set[str] = set()
+    for batch in range(25):
+        told = [f'{{"batch":{batch},"n":{number}}}' for number in range(draw.choice([1, 1, 3, 20, 40]))]
+        when = draw.choice(["", "", "", "-1"])
+        bodies.update(zip(await site.put(*told, when=when), told, strict=True))
+    for job in draw.sample(sorted(bodies), 12):
+        lost.add(job)
+        await site.redis.xdel(site.keys.log, job)
+    got: dict[str, str] = {}
+    while taken := await take(site, want=128):
+        got |= {it.job.decode(): it.body.decode() for it in taken}
+        await report(site, *map(done, taken))
+    assert got == {job: body for job, body in bodies.items() if job not in lost}
+
+
+@pytest.mark.parametrize("seed", range(5))
 async def test_in_whatever_order_jobs_end_a_lane_holds_the_others(site: Site, seed: int) -> None:
     """Ended entries leave their lane by trimming; what lies between must stay."""
     draw = random.Random(seed)
