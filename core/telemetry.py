@@ -6,8 +6,8 @@ and the process that runs them exports them (ui/metrics.py). `core/METRICS.md` i
 Names and units are those of the OpenTelemetry semantic conventions where these have a metric of the same
 meaning (`http.server.*`, `process.*`, `messaging.process.duration`), and `penstock.*` else. The attribute
 that the conventions call messaging.destination.name is `queue` in all of them, so that they can be joined.
-Labels are bounded: of each queue MAX_TYPES job types are told apart, and MAX_CONSUMERS consumers; the rest
-is told as `other`. No label is ever made of a job.
+Labels are bounded: of each queue the 50 job types that came first are told apart, and 100 consumers; the
+rest is told as `other`. No label is ever made of a job.
 
 Two kinds of truth. What is counted from the log is exact, whatever crashed, and the same in each projector
 that runs: `max by (queue, type)`, never a sum over projectors. What a process measures of itself begins
@@ -217,7 +217,8 @@ HTTP_DURATION: Final = Instrument(
     "api, dashboard",
     "how long requests took; a live feed counts until its first byte. The route is the template, never "
     "the path, and absent where there is none",
-    "histogram_quantile(0.9, sum by (le, http_route) (rate(http_server_request_duration_seconds_bucket[5m])))",
+    "histogram_quantile(0.9, sum by (le, http_route) "
+    "(rate(http_server_request_duration_seconds_bucket[5m])))",
 )
 HTTP_ACTIVE: Final = Instrument(
     *("http.server.active_requests", "gauge", "{request}", (), "api, dashboard"),

@@ -13,6 +13,7 @@ Read in this order:
     retention    which, and when
     details      one job's story, told from its events
     figures      what is told of a whole queue
+    scaling      how many workers a queue needs
     queries      the questions
     routes       the same over HTTP
     filters      the jobs that fit a filter
@@ -25,6 +26,10 @@ Read in this order:
     past               a partition as it was
     travel             the questions, as of a moment
     exploring_routes   charts, failures and the search over HTTP
+
+    metrics_types    what the views have counted, as samples for Prometheus
+    metrics_server   what Redis says of itself
+    metrics          all that a projector tells
 
     feed_cursor     where a reader is, over all logs, as one short text
     feed_tail       the growing end of one log, and whether one can go on from a place in it

@@ -98,22 +98,30 @@ class Source(msgspec.Struct):
 
 async def read_figures(redis: Redis, partitions: Sequence[PartitionKeys]) -> list[QueueDetail]:
     """The figures of these partitions, in four round trips however many they are."""
-    if not partitions:
-        return []
-    sources = await _sources(redis, partitions)
+    sources = await read_sources(redis, partitions)
+    return [
+        figures(source, oldest)
+        for source, oldest in zip(sources, await oldest_waiting(redis, sources), strict=True)
+    ]
+
+
+async def oldest_waiting(redis: Redis, sources: Sequence[Source]) -> list[bytes | None]:
+    """Of each, the job that has waited longest, packed."""
     pipeline = redis.pipeline(transaction=False)
     for source in sources:
         for type in source.stats.types:
             pipeline.zrange(source.keys.index("waiting", type), 0, 0)
     firsts = iter(await pipeline.execute())
-    answer = []
-    for source in sources:
-        waiting = [member for _ in source.stats.types for member in next(firsts)]
-        answer.append(figures(source, min(waiting, default=None)))
-    return answer
+    found = [[member for _ in source.stats.types for member in next(firsts)] for source in sources]
+    return [min(waiting, default=None) for waiting in found]
 
 
-async def _sources(redis: Redis, partitions: Sequence[PartitionKeys]) -> list[Source]:
+async def read_sources(
+    redis: Redis, partitions: Sequence[PartitionKeys], count: int = _HOUR + 1
+) -> list[Source]:
+    """What the server says of these partitions; of the minutes, so many."""
+    if not partitions:
+        return []
     pipeline = redis.pipeline(transaction=False)
     for keys in partitions:
         pipeline.get(keys.checkpoint)
@@ -124,7 +132,7 @@ async def _sources(redis: Redis, partitions: Sequence[PartitionKeys]) -> list[So
     for keys, checkpoint in zip(partitions, checkpoints, strict=True):
         after = checkpoint.decode() if checkpoint else START
         pipeline.get(keys.stats)
-        pipeline.hmget(keys.minutes, [str(newest - ago) for ago in range(_HOUR + 1)])
+        pipeline.hmget(keys.minutes, [str(newest - ago) for ago in range(count)])
         pipeline.execute_command("XRANGE", keys.log, f"({after}", "+", "COUNT", 1)
     replies = await pipeline.execute()
     return [

@@ -36,6 +36,7 @@ from penstock.projections.details import (
     summary,
 )
 from penstock.projections.figures import QueueDetail, read_figures
+from penstock.projections.scaling import Scaling, read_loads
 from penstock.projections.travel import Span, Travel
 from penstock.projections.views import Stats, read_stats
 
@@ -74,6 +75,7 @@ class Queries:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis: Final = redis
         self._keys: Final = Keys(settings.namespace)
+        self._lease: Final = settings.lease
         self._seals: Final = open_seals(settings)
         self._travel: Final = Travel(redis)
         self._endings: Final[dict[str, Endings]] = {}
@@ -159,6 +161,11 @@ class Queries:
         """The figures of all queues."""
         names = await self._names()
         return QueueList(await read_figures(self._redis, [self._keys.partition(name) for name in names]))
+
+    async def scaling(self, name: str) -> Scaling:
+        """What a scaler goes by. Raises NotFound."""
+        [load] = await read_loads(self._redis, [await self._partition(name)], self._lease)
+        return load.scaling
 
     async def job_at(self, job_id: str, at: int) -> JobDetail:
         """A job as it was at a moment (Unix ms). Raises NotFound."""

@@ -17,6 +17,7 @@ from penstock.projections.details import JobDetail
 from penstock.projections.figures import QueueDetail
 from penstock.projections.moments import moment
 from penstock.projections.queries import EventPage, JobPage, Queries, QueueList
+from penstock.projections.scaling import Scaling
 from penstock.projections.travel import Span
 
 MAX_WAIT_S: Final = 60
@@ -132,6 +133,19 @@ async def get_queue(queries: Asked, queue: Queue, at: At = "") -> QueueDetail:
 
 
 @get(
+    "/queues/{queue:str}/scaling",
+    cache_control=_FRESH,
+    summary="How many workers a queue needs",
+    operation_id="getScaling",
+    tags=["queues"],
+)
+async def get_scaling(queries: Asked, queue: Queue) -> Scaling:
+    """For a scaler: the load (by the jobs that a worker should have, it is how many workers), and how
+    long the backlog takes. Counted from the queue itself, so true when no projector runs."""
+    return await queries.scaling(queue)
+
+
+@get(
     "/span",
     cache_control=_FRESH,
     summary="How far back one can look",
@@ -145,11 +159,12 @@ async def get_span(queries: Asked) -> Span:
 
 
 def _belongs(job_id: str, queue: str) -> None:
+    """Raises NotFound for a job of another queue."""
     if parse_job_id(job_id).queue != queue:
         raise NotFound(f"no job {job_id} in queue {queue!r}")
 
 
 query_routes: Final[list[HTTPRouteHandler]] = [
-    *(get_job, get_events, list_jobs, list_queues, get_queue, get_span),
+    *(get_job, get_events, list_jobs, list_queues, get_queue, get_scaling, get_span),
 ]
 """The handlers of this file."""

@@ -87,9 +87,11 @@ class Spread(msgspec.Struct, array_like=True):
 
 
 class Tally(msgspec.Struct, array_like=True):
-    """The jobs of one type, since the log began. `wait`: from ready to started; `run`: of attempts,
-    however they ended; `whole`: from submitted to completed or failed."""
+    """The jobs of one type, since the log began. `first`: when the first of them was submitted, in Unix
+    ms; `wait`: from ready to started; `run`: of attempts, however they ended; `whole`: from submitted to
+    completed or failed."""
 
+    first: int = 0
     totals: Totals = msgspec.field(default_factory=Totals)
     wait: Spread = msgspec.field(default_factory=Spread)
     run: Spread = msgspec.field(default_factory=Spread)
@@ -97,6 +99,7 @@ class Tally(msgspec.Struct, array_like=True):
 
     def add(self, heard: "Heard", runs: Sequence[float]) -> None:
         """Count what was heard; `runs`: how long attempts ran, in ms."""
+        self.first = min(self.first or heard.first, heard.first)
         self.totals.add(heard.tags)
         self.wait.add(heard.waits, MS)
         self.run.add([round(min(ms, _LONGEST_US) * 1000) for ms in runs], US)
@@ -104,11 +107,13 @@ class Tally(msgspec.Struct, array_like=True):
 
 
 class Heard:
-    """What a stretch of the log says of the jobs of one type: events by tag, durations in ms."""
+    """What a stretch of the log says of the jobs of one type: events by tag, durations in ms. `first`:
+    when the job of the first of these events was submitted, in Unix ms."""
 
-    __slots__ = ("ends", "tags", "waits", "wholes")
+    __slots__ = ("ends", "first", "tags", "waits", "wholes")
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 0) -> None:
+        self.first: Final = first
         self.tags: Final[dict[str, int]] = {}
         self.waits: Final[list[int]] = []
         self.ends: Final[list[Completed | AttemptFailed | Failed]] = []

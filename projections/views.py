@@ -253,7 +253,8 @@ def count(events: Sequence[Read], rows: Rows, touched: Touched, stats: Stats, mi
         rows[job] = after = fold(row, event, body)
         type = after.type if after is not None else ""
         if type != named:
-            of, named = heard.setdefault(type, Heard()), type
+            of, named = heard.get(type) or Heard(milliseconds(job)), type
+            heard[type] = of
         if after is None:
             touched.came.add(event.position)
             tag = MISFIT
