@@ -13,6 +13,7 @@ import yaml
 from deployment import INFRA, documents, known_variables, parsed
 from penstock.core.settings import Settings
 from penstock.core.telemetry import INSTRUMENTS
+from penstock.projections.scaling import Scaling
 
 BASE = INFRA / "kubernetes/base"
 FOLDERS = ("base", "keda", "hpa")
@@ -145,7 +146,7 @@ def test_selectors_find_their_pods() -> None:
 @pytest.mark.parametrize("folder", ["keda", "hpa"])
 def test_scalers_scale_workers_by_metrics_that_exist(folder: str) -> None:
     known = {it.prometheus for it in INSTRUMENTS}
-    found = resources(folder)
+    found = [it for it in resources(folder) if "scaleTargetRef" in it["spec"]]
     assert found
     for it in found:
         assert it["spec"]["scaleTargetRef"]["name"] in DEPLOYMENTS
@@ -157,10 +158,18 @@ def test_scalers_scale_workers_by_metrics_that_exist(folder: str) -> None:
 
 def test_a_scaler_looks_at_the_queues_that_its_workers_serve() -> None:
     for it in resources("keda"):
-        [trigger] = it["spec"]["triggers"]
-        asked = re.findall(r'queue=~?"([^"]+)"', trigger["metadata"]["query"])
-        served = parsed(_container(it["spec"]["scaleTargetRef"]["name"])["args"])[1]["queues"]
-        assert [name.replace("|", ",") for name in asked] == [served]
+        for trigger in it["spec"].get("triggers", []):
+            told = trigger["metadata"]
+            asked = re.findall(r'queue=~?"([^"]+)"', told["query"]) if "query" in told else _of_api(told)
+            served = parsed(_container(it["spec"]["scaleTargetRef"]["name"])["args"])[1]["queues"]
+            assert [name.replace("|", ",") for name in asked] == [served]
+
+
+def _of_api(told: dict[str, str]) -> list[str]:
+    """The queue that a scaler asks the API about, at an address and for a field that exist."""
+    assert told["valueLocation"] in Scaling.__struct_fields__
+    asked = re.fullmatch(r"http://api\.penstock\.svc:3001/queues/(\w+)/scaling", told["url"])
+    return [asked[1]] if asked else []
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here")
