@@ -218,7 +218,7 @@ class PartitionWorker:
             self._start(delivery)
 
     def _start(self, delivery: Delivery) -> None:
-        self._running[delivery] = asyncio.create_task(self._attempt(delivery))
+        self._running[delivery] = self._event_loop.create_task(self._attempt(delivery))
 
     async def _attempt(self, delivery: Delivery) -> None:
         finished = await self._attempts.execute(
