@@ -8,7 +8,9 @@ export const count = (value: number) => (value < 100_000 ? whole.format(value) :
 /** Per second. */
 export function rate(value: number): string {
   if (value === 0) return "0";
-  return value < 10 ? value.toFixed(value < 0.1 ? 2 : 1) : count(Math.round(value));
+  if (value < 0.01) return "<0.01";
+  if (value < 1) return String(Number(value.toFixed(2)));
+  return value < 10 ? String(Number(value.toFixed(1))) : count(Math.round(value));
 }
 
 /** A duration in ms, in two figures of the greatest units that say it: 4.2 ms, 1.3 s, 5 m 20 s. */

@@ -64,6 +64,25 @@ export function requestOf(draft: Draft, payload: Json): Json {
   };
 }
 
+/** A tick as people say it, in the schedule's zone; without one, in the browser's. */
+export function tickIn(moment: string, zone: string | undefined, seconds = false): string {
+  const options: Intl.DateTimeFormatOptions = {
+    ...{ weekday: "short", day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" },
+    ...(seconds && { second: "2-digit" }),
+    ...(zone && isZone(zone) && { timeZone: zone }),
+  };
+  return new Intl.DateTimeFormat("en-GB", options).format(new Date(moment));
+}
+
+/** Whether this browser knows it: one that is being typed it does not. */
+function isZone(zone: string): boolean {
+  try {
+    return Boolean(new Intl.DateTimeFormat("en-GB", { timeZone: zone }));
+  } catch {
+    return false;
+  }
+}
+
 /** A moment as an input takes it, in this browser's zone, to the second. */
 function toLocal(moment: string | undefined): string {
   if (!moment) return "";
@@ -73,5 +92,6 @@ function toLocal(moment: string | undefined): string {
 
 /** And back; where it was not changed, the moment that it was, to the millisecond. */
 function toMoment(local: string, before: string): string {
-  return local === toLocal(before) ? before : new Date(local).toISOString();
+  if (local === toLocal(before)) return before;
+  return local ? new Date(local).toISOString() : "";
 }

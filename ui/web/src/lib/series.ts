@@ -3,11 +3,17 @@ import type { Series } from "../api/types";
 
 type Column = { times: number[]; values: (number | null)[] };
 
-/** The sum of a count, per second; times in Unix s. */
-export function perSecond(all: Series[], name: "submitted" | "completed" | "failed"): Column {
+const FEW_MS = 5_000;
+
+/** The sum of a count, per second; times in Unix s. What still runs counts for as long as it has run by `now`
+ * (Unix ms), and just begun for nothing. */
+export function perSecond(all: Series[], name: "submitted" | "completed" | "failed", now: number): Column {
   return combined(
     all,
-    (it, n) => (it[name][n] ?? 0) / it.step_s,
+    (it, n) => {
+      const ran = Math.min(it.step_s * 1_000, now - (it.at[n] ?? now));
+      return ran < FEW_MS ? null : ((it[name][n] ?? 0) * 1_000) / ran;
+    },
     (a, b) => a + b,
   );
 }

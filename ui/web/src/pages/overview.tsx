@@ -1,29 +1,90 @@
 /** All queues at a glance: what waits, what runs, how fast, how late. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { api } from "../api/client";
-import { useTicks } from "../api/feed";
 import { queuesQuery, useQueues, workersQuery } from "../api/queries";
 import { type Queue, STATES } from "../api/types";
 import { count, duration, rate } from "../lib/format";
-import { Button, Empty, Figure, Loading, PageHead, Trouble } from "../parts/basic";
+import { type Second, total } from "../lib/seconds";
+import { Button, Figure, Loading, PageHead, Trouble } from "../parts/basic";
 import { useMayOperate } from "../parts/here";
+import { Icon } from "../parts/icons";
+import { Snippets } from "../parts/snippets";
 import { Spark } from "../parts/spark";
 import { doing } from "../parts/toast";
 import { Link } from "../router";
-import { Charts } from "./overview-charts";
+import { Charts, useSeconds } from "./overview-charts";
 
-const SPARK_S = 60;
+const BARS = 20;
+const BAR_S = 3;
 const LATE_S = 5;
+const FIRST = {
+  queue: "ai",
+  type: "ai.language",
+  payload: { text: "Which language is this sentence in?" },
+};
 
 export function Overview() {
   const { data: queues, error, refetch } = useQueues();
   if (error && !queues) return <Trouble error={error} again={refetch} />;
+  if (!queues) {
+    return (
+      <>
+        <PageHead title="Overview" />
+        <Loading rows={8} />
+      </>
+    );
+  }
+  const begun = queues.some((it) => it.totals.submitted || STATES.some((state) => it.counts[state]));
+  return begun ? <Queues queues={queues} /> : <Welcome />;
+}
+
+function Queues({ queues }: { queues: Queue[] }) {
+  const seconds = useSeconds(queues);
   return (
     <>
-      <PageHead title="Overview" note={queues && `${count(queues.length)} queues, live`} />
-      {queues ? <Totals queues={queues} /> : <Loading rows={2} />}
-      {queues && <Charts queues={queues} />}
-      {queues ? <QueueTable queues={queues} /> : <Loading />}
+      <PageHead
+        title="Overview"
+        note={queues.length === 1 ? "1 queue, live" : `${count(queues.length)} queues, live`}
+      />
+      <Totals queues={queues} />
+      <Charts queues={queues} seconds={seconds} />
+      <QueueTable queues={queues} seconds={seconds} />
+    </>
+  );
+}
+
+/** Where no job was ever submitted: how to submit the first. */
+function Welcome() {
+  const { data: workers } = useQuery(workersQuery);
+  return (
+    <>
+      <PageHead title="Welcome" note="Everything runs, and no job was submitted yet." />
+      <div className="welcome">
+        <Snippets job={FIRST} title="Submit the first one" />
+        <section className="panel">
+          <header>
+            <h2>It appears here by itself</h2>
+          </header>
+          <p>
+            Each thing that happens to a job is written down as an event; this page shows them as they come. A
+            job waits for a worker, runs, and completes, or it is tried again, or it has failed: its page
+            tells which, when, and why.
+          </p>
+          <p className="dim">
+            {workers?.length
+              ? `${count(workers.length)} ${workers.length === 1 ? "worker waits" : "workers wait"} for work.`
+              : "No worker is alive: start one with penstock worker."}
+          </p>
+          <div className="actions">
+            <Link className="button primary" href={`/submit?type=${FIRST.type}`}>
+              <Icon name="submit" /> Submit from a form
+            </Link>
+            <Link className="button" href="/workers">
+              <Icon name="workers" /> Workers
+            </Link>
+          </div>
+        </section>
+      </div>
     </>
   );
 }
@@ -32,13 +93,15 @@ function Totals({ queues }: { queues: Queue[] }) {
   const { data: workers } = useQuery(workersQuery);
   const sum = (of: (queue: Queue) => number) => queues.reduce((total, it) => total + of(it), 0);
   const lag = Math.max(0, ...queues.map((it) => it.lag_s));
-  const oldest = Math.max(0, ...queues.map((it) => it.oldest_waiting_s ?? 0));
+  const waiting = sum((it) => it.counts.waiting);
+  // Counts come at once, ages with the next look: nothing waits, so nothing is old.
+  const oldest = waiting ? Math.max(0, ...queues.map((it) => it.oldest_waiting_s ?? 0)) : 0;
   const failed = sum((it) => it.counts.failed);
   const ended = sum((it) => it.rates.last_5_minutes.completed + it.rates.last_5_minutes.failed);
   const lost = sum((it) => it.rates.last_5_minutes.failed);
   return (
     <dl className="figures">
-      <Figure name="Waiting" value={count(sum((it) => it.counts.waiting))} tone="waiting" />
+      <Figure name="Waiting" value={count(waiting)} tone="waiting" />
       <Figure name="Running" value={count(sum((it) => it.counts.active))} tone="active" />
       <Figure name="Failed" value={count(failed)} {...(failed > 0 && { tone: "failed" })} />
       <Figure
@@ -54,10 +117,8 @@ function Totals({ queues }: { queues: Queue[] }) {
   );
 }
 
-function QueueTable({ queues }: { queues: Queue[] }) {
-  if (queues.length === 0) {
-    return <Empty title="No queue yet">The first job that is submitted makes one.</Empty>;
-  }
+function QueueTable({ queues, seconds }: { queues: Queue[]; seconds: Second[] }) {
+  const recent = seconds.slice(-BARS * BAR_S);
   return (
     <section className="panel flush">
       <header>
@@ -89,7 +150,7 @@ function QueueTable({ queues }: { queues: Queue[] }) {
           </thead>
           <tbody>
             {queues.map((queue) => (
-              <QueueRow key={queue.queue} queue={queue} />
+              <QueueRow key={queue.queue} queue={queue} bars={bars(recent, queue.queue)} />
             ))}
           </tbody>
         </table>
@@ -98,12 +159,15 @@ function QueueTable({ queues }: { queues: Queue[] }) {
   );
 }
 
-function QueueRow({ queue: it }: { queue: Queue }) {
-  const ticks = useTicks();
-  const recent = ticks.slice(-SPARK_S).map((tick) => tick.rates[it.queue]?.completed ?? 0);
-  const bars = Array.from({ length: 20 }, (_, n) =>
-    recent.slice(n * 3, n * 3 + 3).reduce((a, b) => a + b, 0),
+/** What was completed, three seconds a bar. */
+const bars = (recent: Second[], queue: string) =>
+  Array.from({ length: BARS }, (_, n) =>
+    recent
+      .slice(n * BAR_S, (n + 1) * BAR_S)
+      .reduce((sum, it) => sum + (total(it, "completed", queue) ?? 0), 0),
   );
+
+function QueueRow({ queue: it, bars }: { queue: Queue; bars: number[] }) {
   const wait = it.wait_ms.last_5_minutes;
   const run = it.run_ms.last_5_minutes;
   return (

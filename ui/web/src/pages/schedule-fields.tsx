@@ -1,6 +1,6 @@
 /** The three parts of a schedule's form: when, what, and what if. */
 import type { SyntheticEvent } from "react";
-import type { Draft } from "../lib/schedule";
+import { type Draft, tickIn } from "../lib/schedule";
 import type { JobType } from "../lib/schema";
 import { Ago } from "../parts/basic";
 import { FieldInput, Labelled } from "../parts/fields";
@@ -21,6 +21,8 @@ export type Change = (changes: Partial<Draft>) => void;
 type Parts = { draft: Draft; change: Change; wrong: Record<string, string> };
 
 export function When({ draft, change, wrong, next }: Parts & { next: string[] }) {
+  const cron = draft.rhythm === "cron";
+  const tick = (at: string) => tickIn(at, cron ? draft.tz : HERE, !cron && Number(draft.every) < 60);
   return (
     <fieldset>
       <legend>When</legend>
@@ -64,7 +66,7 @@ export function When({ draft, change, wrong, next }: Parts & { next: string[] })
           <>
             Next{" "}
             {next.map((it) => (
-              <b key={it}>{inZone(it, draft.rhythm === "cron" ? draft.tz : HERE)}</b>
+              <b key={it}>{tick(it)}</b>
             ))}{" "}
             <span className="dim">
               <Ago at={next[0] ?? ""} />
@@ -181,15 +183,4 @@ function bound(draft: Draft, change: Change, name: keyof Draft & string, wrong: 
     onChange: (event: SyntheticEvent<HTMLInputElement | HTMLSelectElement>) =>
       change({ [name]: event.currentTarget.value } as Partial<Draft>),
   };
-}
-
-function inZone(moment: string, zone: string): string {
-  const options = {
-    weekday: "short",
-    day: "2-digit",
-    month: "short",
-    hour: "2-digit",
-    minute: "2-digit",
-  } as const;
-  return new Intl.DateTimeFormat("en-GB", { ...options, timeZone: zone }).format(new Date(moment));
 }

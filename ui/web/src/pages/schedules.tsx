@@ -4,7 +4,8 @@ import { useState } from "react";
 import { api, jobPath } from "../api/client";
 import { schedulesQuery } from "../api/queries";
 import type { Schedule } from "../api/types";
-import { count, duration, moment } from "../lib/format";
+import { count, duration } from "../lib/format";
+import { tickIn } from "../lib/schedule";
 import { Ago, Button, Dialog, Empty, Loading, PageHead, Trouble } from "../parts/basic";
 import { useMayOperate } from "../parts/here";
 import { doing } from "../parts/toast";
@@ -50,6 +51,7 @@ export default function Schedules() {
 }
 
 function ScheduleCard({ schedule: it, onChange }: { schedule: Schedule; onChange: () => void }) {
+  const tick = (at: string) => tickIn(at, it.cron ? (it.tz ?? "UTC") : undefined, (it.every ?? 60) < 60);
   const rhythm = it.cron ? `${it.cron} (${it.tz ?? "UTC"})` : `every ${duration((it.every ?? 0) * 1000)}`;
   return (
     <article className="panel schedule">
@@ -75,14 +77,16 @@ function ScheduleCard({ schedule: it, onChange }: { schedule: Schedule; onChange
         </div>
         <div>
           <dt>Next</dt>
-          <dd>{it.next[0] ? <Ago at={it.next[0]} /> : "–"}</dd>
+          <dd title={it.next.map(tick).join(", ")}>
+            {it.next[0] ? (
+              <>
+                <Ago at={it.next[0]} /> · {tick(it.next[0])}
+              </>
+            ) : (
+              "–"
+            )}
+          </dd>
         </div>
-        {it.next[0] && (
-          <div>
-            <dt className="hidden">At</dt>
-            <dd className="dim">{it.next.map((at) => moment(at).replace(/\.\d+$/, "")).join(", ")}</dd>
-          </div>
-        )}
         {it.last && (
           <div>
             <dt>Last</dt>
@@ -142,9 +146,14 @@ function ScheduleActs({ schedule, onChange }: { schedule: Schedule; onChange: ()
       <Button icon="edit" onClick={onChange}>
         Change
       </Button>
-      <Button kind="quiet" icon="cancel" onClick={() => setRemoving(true)} aria-label={`Remove ${name}`}>
-        Remove
-      </Button>
+      <Button
+        kind="quiet"
+        icon="cancel"
+        className="last"
+        onClick={() => setRemoving(true)}
+        aria-label={`Remove ${name}`}
+        title="Remove"
+      />
       <Dialog title={`Remove ${name}?`} open={removing} onClose={() => setRemoving(false)}>
         <p>It submits nothing any more. Its jobs stay, and so does what was decided.</p>
         <div className="actions">

@@ -26,6 +26,7 @@ export default function Chart(props: {
     const draw = () => {
       plot.current?.destroy();
       plot.current = new uPlot(options(box, lines, unit, height), data(times, lines), box);
+      tellLast(plot.current);
     };
     const size = new ResizeObserver(() => plot.current?.setSize({ width: box.clientWidth, height }));
     const theme = new MutationObserver(draw);
@@ -43,11 +44,35 @@ export default function Chart(props: {
     };
   }, [shape, height, unit]);
 
-  useEffect(() => plot.current?.setData(data(times, lines)), [times, lines]);
+  useEffect(() => {
+    plot.current?.setData(data(times, lines));
+    if (plot.current) tellLast(plot.current);
+  }, [times, lines]);
   return <div className="chart" ref={place} role="img" aria-label={label} />;
 }
 
 const data = (times: number[], lines: Line[]): uPlot.AlignedData => [times, ...lines.map((it) => it.values)];
+
+/** Where no moment is pointed at, the legend tells the last one. */
+function tellLast(plot: uPlot) {
+  if ((plot.cursor.left ?? -1) < 0) plot.setLegend({ idx: plot.data[0].length - 1 }, false);
+}
+
+const MINUTE_S = 60;
+const DAY_S = 86_400;
+const POWERS = Array.from({ length: 12 }, (_, n) => 10 ** (n - 2));
+/** Steps of an axis that its labels can say without rounding. */
+const STEPS = POWERS.flatMap((it) => [it, 2 * it, 5 * it]);
+
+/** A moment as the steps of an axis are long: with the day at its beginning, with seconds where they count. */
+function clock(at: number, step: number): string {
+  const time = new Date(at * 1000);
+  const hour = { hour: "2-digit", minute: "2-digit" } as const;
+  if (step < MINUTE_S) return time.toLocaleTimeString("en-GB");
+  const midnight = time.getHours() === 0 && time.getMinutes() === 0;
+  if (step >= DAY_S || midnight) return time.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+  return time.toLocaleTimeString("en-GB", hour);
+}
 
 function options(
   box: HTMLElement,
@@ -68,17 +93,18 @@ function options(
     height,
     padding: [10, 4, 0, 0],
     cursor: { points: { size: 6 }, y: false },
+    hooks: { setCursor: [tellLast] },
     legend: { markers: { width: 0, fill: (_, n) => color(lines[n - 1]?.color ?? "--dim") } },
-    scales: { y: { range: (_, __, max) => [0, Math.max(1, (max ?? 0) * 1.15)] } },
+    scales: { y: { range: (_, __, max) => [0, max ? max * 1.15 : 1] } },
     axes: [
       {
         ...axis,
         size: 30,
         grid: { show: false },
-        values: (_, splits) => splits.map((it) => new Date(it * 1000).toLocaleTimeString("en-GB")),
+        values: (_, splits, __, ___, step) => splits.map((it) => clock(it, step)),
         space: 90,
       },
-      { ...axis, size: 46, values: (_, splits) => splits.map((it) => unit(it)) },
+      { ...axis, size: 46, incrs: STEPS, values: (_, splits) => splits.map((it) => unit(it)) },
     ],
     series: [
       { value: (_, at) => (at === null ? "" : new Date(at * 1000).toLocaleTimeString("en-GB")) },

@@ -22,7 +22,7 @@ test.each([
 test("how long ago, rates and sizes", () => {
   expect(ago("2026-01-01T00:00:00Z", Date.parse("2026-01-01T00:02:10Z"))).toBe("2 m ago");
   expect(ago("2026-01-01T01:00:00Z", Date.parse("2026-01-01T00:00:00Z"))).toBe("in 1 h");
-  expect([0, 0.02, 3.21, 1234.5].map(rate)).toEqual(["0", "0.02", "3.2", "1,235"]);
+  expect([0, 0.001, 0.02, 3.21, 3, 1234.5].map(rate)).toEqual(["0", "<0.01", "0.02", "3.2", "3", "1,235"]);
   expect([0, 512, 6_903, 312_229_888].map(bytes)).toEqual(["0 B", "512 B", "6.9 KB", "312 MB"]);
 });
 
@@ -99,6 +99,7 @@ test("the series of several queues as one", () => {
     return { queue: "q", step_s: 60, at, completed, ...rest };
   };
   const all = [series([0, 60_000], [60, 120], [5, null]), series([60_000, 120_000], [60, 0], [7, null])];
-  expect(perSecond(all, "completed")).toEqual({ times: [0, 60, 120], values: [1, 3, 0] });
+  expect(perSecond(all, "completed", 180_000)).toEqual({ times: [0, 60, 120], values: [1, 3, 0] });
+  expect(perSecond(all, "completed", 90_000).values).toEqual([1, 6, null]);
   expect(worst(all, "wait_ms").values).toEqual([5, 7, null]);
 });
