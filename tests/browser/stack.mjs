@@ -7,29 +7,35 @@ import { join } from "node:path";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 const START_MS = 60_000;
+const python = join(ROOT, ".venv/bin/python");
+const program = ["-P", "-m", "penstock.ui"];
 
 /** `penstock up`; `environ` goes on top of it. */
 export async function start(environ = {}) {
   const folder = await mkdtemp(join(tmpdir(), "penstock-browser-"));
   const [api, dashboard, smtp, mail] = await freePorts(4);
   const clean = Object.entries(process.env).filter(([name]) => !name.startsWith("PENSTOCK_"));
-  const process_ = spawn(join(ROOT, ".venv/bin/python"), ["-P", "-m", "penstock.ui", "up", "--no-demo"], {
-    cwd: folder,
-    env: {
-      ...Object.fromEntries(clean),
-      PENSTOCK_DATA_DIR: folder,
-      PENSTOCK_API_PORT: api,
-      PENSTOCK_DASHBOARD_PORT: dashboard,
-      PENSTOCK_MAIL_PORT: smtp,
-      PENSTOCK_MAIL_WEB_PORT: mail,
-      ...environ,
-    },
-  });
+  const env = {
+    ...Object.fromEntries(clean),
+    PENSTOCK_DATA_DIR: folder,
+    PENSTOCK_API_PORT: api,
+    PENSTOCK_DASHBOARD_PORT: dashboard,
+    PENSTOCK_MAIL_PORT: smtp,
+    PENSTOCK_MAIL_WEB_PORT: mail,
+    ...environ,
+  };
+  const process_ = spawn(python, [...program, "up", "--no-demo"], { cwd: folder, env });
   const said = await ready(process_);
   const url = `http://127.0.0.1:${dashboard}`;
   return {
     url,
     api: `http://127.0.0.1:${api}`,
+    /** One more of its processes, by its command; `end` it. */
+    also(...command) {
+      const more = spawn(python, [...program, ...command], { cwd: folder, env, stdio: "ignore" });
+      const gone = new Promise((done) => more.once("exit", done));
+      return { end: () => (more.kill("SIGTERM"), gone) };
+    },
     /** End one of its processes at once; whoever supervises it starts it again. */
     async kill(role) {
       process.kill(await child(process_.pid, role), "SIGKILL");
