@@ -21,6 +21,7 @@ import msgspec
 from penstock.core.events import (
     AnyBody,
     AttemptFailed,
+    Completed,
     Event,
     LeaseExpired,
     Released,
@@ -101,6 +102,10 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
 read_row: Final = msgspec.json.Decoder(Job).decode
 
 
+# Those whose words about time are looked at, and that say where a job's story begins.
+_TIMED: Final = frozenset({Submitted, Requeued, Rescheduled, AttemptFailed})
+
+
 def legible(event: Event) -> Read:
     """An event and its body. One that cannot be read gets no tag and no body, and so fits no state:
     its job keeps it in its history and counts it as a misfit."""
@@ -108,11 +113,13 @@ def legible(event: Event) -> Read:
         body = decode(event)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Event(event.position, "", event.job, event.body), None
-    if isinstance(body, Submitted | Rescheduled):
-        sound = max(body.delay * 1000, body.run_at) < _LATEST_MS
-        sound = sound and (event.job == event.position) == (type(body) is Submitted)
-    else:
-        sound = not isinstance(body, AttemptFailed) or body.delay * 1000 < _LATEST_MS
+    sound = True
+    if type(body) in _TIMED:
+        if isinstance(body, AttemptFailed):
+            sound = body.delay * 1000 < _LATEST_MS
+        elif isinstance(body, Submitted | Rescheduled):
+            sound = max(body.delay * 1000, body.run_at) < _LATEST_MS
+            sound = sound and (event.job == event.position) == (type(body) is Submitted)
     return (event, body) if sound else (Event(event.position, "", event.job, event.body), None)
 
 
@@ -127,26 +134,27 @@ def fold(job: Job | None, event: Event, body: AnyBody | None) -> Job | None:
             return None
         ready = _ready(event, body)
         return Job("delayed" if ready else "waiting", body.type, 0, ready)
-    history = (
-        f"{job.history} {delta(event.job, event.position)}"
-        if job.history
-        else delta(event.job, event.position)
-    )
+    history = delta(event.job, event.position)
+    if job.history:
+        history = f"{job.history} {history}"
     state = TRANSITIONS.get((job.state, event.tag))
     if state is None:
         return Job(job.state, job.type, job.attempt, job.ready, history, job.misfits + 1)
-    if isinstance(body, Started):
-        return Job(state, job.type, body.attempt, job.ready, history, job.misfits)
-    if isinstance(body, AttemptFailed):
-        ready = milliseconds(event.position) + round(body.delay * 1000)
-        return Job(state, job.type, job.attempt, ready, history, job.misfits)
-    if isinstance(body, Requeued):
-        return Job(state, job.type, 0, milliseconds(event.position), history, job.misfits)
-    if isinstance(body, Rescheduled):
-        return _rescheduled(job, event, body, history)
-    if isinstance(body, LeaseExpired | Released):
-        return Job(state, job.type, job.attempt, milliseconds(event.position), history, job.misfits)
-    return Job(state, job.type, job.attempt, job.ready, history, job.misfits)
+    attempt, ready = job.attempt, job.ready
+    match body:
+        case Started():
+            attempt = body.attempt
+        case Completed():
+            pass
+        case AttemptFailed():
+            ready = milliseconds(event.position) + round(body.delay * 1000)
+        case LeaseExpired() | Released():
+            ready = milliseconds(event.position)
+        case Requeued():
+            attempt, ready = 0, milliseconds(event.position)
+        case Rescheduled():
+            return _rescheduled(job, event, body, history)
+    return Job(state, job.type, attempt, ready, history, job.misfits)
 
 
 def _rescheduled(job: Job, event: Event, body: Rescheduled, history: str) -> Job:
