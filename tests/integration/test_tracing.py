@@ -56,13 +56,14 @@ async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
 
 @pytest.fixture
 def worker(penstock: Start, server: RealServer, namespace: str) -> Start:
-    """Starts a worker on these jobs, with environment variables as given."""
+    """Starts a worker on these jobs, with environment variables as given. One slot, so one process for
+    handlers: Python itself complains in one that is still starting when its worker leaves."""
 
     def start(environ: dict[str, str], **settings: Any) -> Command:
         return start_worker(
             lambda *words, **ours: penstock(*words, **ours, **environ),
             *(server, namespace),
-            **{"queues": QUEUE, "jobs": "traced_jobs", "grace": 10, "concurrency": 4, **settings},
+            **{"queues": QUEUE, "jobs": "traced_jobs", "grace": 10, "concurrency": 1, **settings},
         )
 
     return start
@@ -86,7 +87,9 @@ async def result(producer: Producer, job_id: str) -> dict[str, Any]:
 
 def lines_of(command: Command) -> list[dict[str, Any]]:
     """Its output, each line of which must be an object."""
-    return [json.loads(line) for line in command.output.splitlines()]
+    lines = command.output.splitlines()
+    assert not [line for line in lines if not line.startswith("{")], command.output
+    return [json.loads(line) for line in lines]
 
 
 def rows(lines: list[dict[str, Any]], *names: str) -> set[tuple[Any, ...]]:
