@@ -109,7 +109,7 @@ function Throughput({ times, lines, told }: { times: number[]; lines: Line[]; to
   return (
     <div className="chart-place">
       <Chart times={times} lines={lines} unit={rate} height={HEIGHT} label={`Jobs per second, ${told}`} />
-      {quiet && <p className="quiet">Nothing happened in {told}.</p>}
+      {quiet && <p className="nothing">Nothing happened in {told}.</p>}
     </div>
   );
 }
