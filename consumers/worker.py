@@ -20,12 +20,14 @@ from penstock.consumers.context import Submitter
 from penstock.consumers.executors import Executors
 from penstock.consumers.handlers import Handler, handlers
 from penstock.consumers.identity import Identity
+from penstock.consumers.metrics import slots_probe
 from penstock.consumers.observed import attempts_class
 from penstock.consumers.partition import Lease, PartitionWorker, Slots
 from penstock.core.artifacts import Artifacts
 from penstock.core.connection import check_server, connect
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.keys import Keys
+from penstock.core.probes import Probes
 from penstock.core.sealing import open_seals
 from penstock.core.settings import Settings
 
@@ -42,9 +44,11 @@ async def run_worker(
     *,
     submitter: Submitter | None = None,
     artifacts: Artifacts | None = None,
+    probes: Probes | None = None,
 ) -> bool:
     """Work on the queues of `settings.queues` (default: those of all handlers loaded) until
-    `stop` is set. Answers whether everything ended: False if handler threads still run.
+    `stop` is set. Answers whether everything ended: False if handler threads still run. `probes`: who
+    asks what it measures of itself.
 
     Raises Misconfigured where there is nothing to do or the server could lose work.
     """
@@ -74,6 +78,8 @@ async def run_worker(
             PartitionWorker(redis, keys.partition(queue), attempts, slots, lease, identity)
             for queue in queues
         ]
+        if probes is not None:
+            probes.add(slots_probe(slots, executors.stuck, partitions))
         _log.info("ready: queues %s; types %s; %d slots", ", ".join(queues), ", ".join(types), slots_count)
         _log.info("its name is %s", identity.name)
         try:

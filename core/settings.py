@@ -100,6 +100,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fetch_private: bool = False
 
     log_format: Literal["text", "json"] = "text"
+    # /metrics of this process; 0: none. Not set: `penstock up` counts from 9100, a process alone has none.
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -216,7 +216,7 @@ HTTP_DURATION: Final = Instrument(
     ("http.request.method", "http.response.status_code", "http.route"),
     "api, dashboard",
     "how long requests took; a live feed counts until its first byte. The route is the template, never "
-    "the path, and absent where there is none",
+    "the path, and empty where there is none",
     "histogram_quantile(0.9, sum by (le, http_route) "
     "(rate(http_server_request_duration_seconds_bucket[5m])))",
 )

@@ -60,6 +60,7 @@ class Feed:
     """Serves the exact feed over one hub; `close` ends all streams."""
 
     def __init__(self, hub: Hub) -> None:
+        self.drops = 0  # clients that did not keep up, ever
         self._hub: Final = hub
         self._places: Final[Places] = {}
         self._facts: Final[dict[str, Facts]] = {}
@@ -67,6 +68,11 @@ class Feed:
         self._outlets: Final[set[Outlet]] = set()
         self._reading: Final = asyncio.Semaphore(_CATCHING_UP)
         self._closed = False
+
+    @property
+    def clients(self) -> int:
+        """How many are served."""
+        return len(self._outlets)
 
     def close(self) -> None:
         """End every stream: what waits is sent, and no more."""
@@ -77,8 +83,8 @@ class Feed:
     async def ready(self, wanted: Wanted) -> None:
         """Raises Unavailable where one client more cannot be served, Refused for more queues than a
         cursor can name."""
-        if self._closed or len(self._outlets) >= MAX_CLIENTS:
-            raise Unavailable(f"{len(self._outlets)} clients are served already", retry_after=5.0)
+        if self._closed or self.clients >= MAX_CLIENTS:
+            raise Unavailable(f"{self.clients} clients are served already", retry_after=5.0)
         await self._hub.start()
         self._hub.check_scope(wanted.scope)
 
@@ -183,6 +189,7 @@ class Feed:
 
     def _leave(self, wanted: Wanted, outlet: Outlet) -> None:
         self._outlets.discard(outlet)
+        self.drops += outlet.dropped
         if outlets := self._following.get(wanted):
             outlets.discard(outlet)
             if not outlets:

@@ -35,6 +35,7 @@ class Condensed:
     """Serves the condensed feed over one hub; `close` ends all streams."""
 
     def __init__(self, hub: Hub) -> None:
+        self.drops = 0  # clients that did not keep up, ever
         self._hub: Final = hub
         self._pulses: Final[dict[str, Pulse]] = {}
         self._following: Final[dict[Wanted, set[Outlet]]] = {}
@@ -43,6 +44,11 @@ class Condensed:
         self._settling: Final = asyncio.Lock()
         self._beating: asyncio.Task[None] | None = None
         self._closed = False
+
+    @property
+    def clients(self) -> int:
+        """How many are served."""
+        return sum(map(len, self._following.values()))
 
     def close(self) -> None:
         """End every stream: what waits is sent, and no more."""
@@ -59,9 +65,8 @@ class Condensed:
 
     async def ready(self, wanted: Wanted) -> None:
         """Raises Unavailable where one client more cannot be served, Refused for too many queues."""
-        clients = sum(map(len, self._following.values()))
-        if self._closed or clients >= MAX_CLIENTS:
-            raise Unavailable(f"{clients} clients are served already", retry_after=5.0)
+        if self._closed or self.clients >= MAX_CLIENTS:
+            raise Unavailable(f"{self.clients} clients are served already", retry_after=5.0)
         await self._hub.start()
         self._hub.check_scope(wanted.scope)
 
@@ -207,6 +212,7 @@ class Condensed:
         return pulse.read.position if pulse is not None else START
 
     def _leave(self, wanted: Wanted, outlet: Outlet) -> None:
+        self.drops += outlet.dropped
         self._following[wanted].discard(outlet)
         if not self._following[wanted]:
             del self._following[wanted]

@@ -43,6 +43,7 @@ class Outlet:
 
     def __init__(self, cursor: Callable[[], str]) -> None:
         """`cursor` answers where the client is once it has got all that was pushed."""
+        self.dropped = False  # it did not keep up
         self._cursor: Final = cursor
         self._chunks: Final[deque[bytes]] = deque()
         self._held = 0
@@ -57,6 +58,7 @@ class Outlet:
             self._chunks.clear()
             self._chunks.append(reset("this client is too slow", self._cursor()))
             self._held = 0
+            self.dropped = True
             self.end()
             return
         self._chunks.append(chunk)

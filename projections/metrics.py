@@ -23,7 +23,7 @@ from penstock.core.telemetry import MAX_CONSUMERS, OTHER
 from penstock.projections.figures import QueueDetail, Source, figures, oldest_waiting, read_sources
 from penstock.projections.metrics_server import server_samples
 from penstock.projections.metrics_types import counted
-from penstock.projections.scaling import Load, read_loads
+from penstock.projections.scaling import MINUTES, Load, read_loads
 
 MIN_AGE_S: Final = 1.0
 PATIENCE_S: Final = 5.0
@@ -60,7 +60,7 @@ class StateProbe:
         samples = await server_samples(self._redis)
         queues = sorted(name.decode() for name in await command(self._redis, "SMEMBERS", self._keys.queues))
         partitions = [self._keys.partition(queue) for queue in queues]
-        sources = await read_sources(self._redis, partitions, 1)
+        sources = await read_sources(self._redis, partitions, MINUTES + 1)
         oldest = await oldest_waiting(self._redis, sources)
         loads = await read_loads(self._redis, partitions, self._lease)
         sizes = await _sizes(self._redis, partitions)

@@ -20,7 +20,7 @@ _BOUNDS_S: Final = tuple(_FIRST_US * 2**power / 1e6 for power in range(_DOUBLING
 
 async def server_samples(redis: Redis) -> list[Sample]:
     """The samples. Raises RedisError or OSError where it is away."""
-    info = await redis.info()
+    info = {**await redis.info(), **await redis.info("commandstats")}
     policy = await _asked(redis, "CONFIG", "GET", "appendfsync")
     scripts = await _asked(redis, "LATENCY", "HISTOGRAM", "evalsha")
     return [*_told(info), *_loss_window(info, policy), *_scripts(info, scripts)]

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from litestar import Litestar, route
 from litestar.datastructures import State
@@ -32,12 +32,14 @@ from penstock.producer.client import Producer
 from penstock.producer.control_routes import control_routes
 from penstock.producer.flow_routes import flow_readers, flow_writers
 from penstock.producer.flows.client import Flows
+from penstock.producer.metrics import buffer_probe
 from penstock.producer.ratelimit import RateLimit
 from penstock.producer.routes import submission_routes
 from penstock.producer.schedule_routes import schedule_readers, schedule_writers
 from penstock.producer.schedules.schedules import Schedules
 from penstock.producer.webhook_routes import webhook_routes
 from penstock.projections.exploring_routes import exploring_routes
+from penstock.projections.feed_metrics import feed_probe
 from penstock.projections.feed_routes import feed_routes
 from penstock.projections.feeds import Feeds
 from penstock.projections.queries import Queries
@@ -45,11 +47,15 @@ from penstock.projections.routes import query_routes
 from penstock.ui.bulk_routes import bulk_routes
 from penstock.ui.docs import OPEN, docs_routes
 from penstock.ui.gate import Gate
+from penstock.ui.http_metrics import Measured
 from penstock.ui.jobs import load_jobs
 from penstock.ui.lifeline import StopSignals
 from penstock.ui.openapi import describe
 from penstock.ui.problems import EXCEPTION_HANDLERS
-from penstock.ui.serving import serve
+from penstock.ui.serving import App, serve
+
+if TYPE_CHECKING:
+    from penstock.ui.metrics import Metrics
 
 READY_S: Final = 2.0  # how long Redis may take to show that it is ready
 
@@ -93,7 +99,7 @@ def create_app(settings: Settings) -> Litestar:
         middleware=[gate],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[_life(redis, producer, queries, feeds, flows)],
-        state=State({"queries": queries, "feeds": feeds, "flows": flows}),
+        state=State({"producer": producer, "queries": queries, "feeds": feeds, "flows": flows}),
         request_max_body_size=None,  # counted where bodies are read (producer/bodies.py)
         openapi_config=None,  # ui/openapi.py describes it
         logging_config=None,
@@ -101,7 +107,9 @@ def create_app(settings: Settings) -> Litestar:
     )
 
 
-async def serve_api(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
+async def serve_api(
+    settings: Settings, *, stop: asyncio.Event | None = None, metrics: "Metrics | None" = None
+) -> None:
     """Serve the API until `stop` is set, or until a signal asks for it. Raises Misconfigured, OSError."""
     app = create_app(settings)
     asked = stop or StopSignals(second_exits=True).first
@@ -118,9 +126,17 @@ async def serve_api(settings: Settings, *, stop: asyncio.Event | None = None) ->
     _log.info("API on http://%s:%d, %s, docs at /docs", settings.host, settings.api_port, keys)
     leaver = asyncio.create_task(leave())
     try:
-        await serve(app, settings, leaving, port=settings.api_port)
+        await serve(_measured(app, metrics), settings, leaving, port=settings.api_port)
     finally:
         leaver.cancel()
+
+
+def _measured(app: Litestar, metrics: "Metrics | None") -> App:
+    if metrics is None:
+        return app
+    metrics.probes.add(feed_probe(app.state.feeds))
+    metrics.probes.add(buffer_probe(app.state.producer))
+    return Measured(app, metrics)
 
 
 def _may_reveal(request: AnyRequest) -> bool:

@@ -37,7 +37,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """A process to run. The lowest stage starts before all others; stages stop in falling order.
 
     `ready` is asked until it answers True; without it, running is being ready. `grace`: seconds
-    from SIGTERM to SIGKILL. `gentle`: even a second signal from the user gives it that time.
+    from SIGTERM to SIGKILL. `gentle`: even a second signal from the user gives it that time. `environ`:
+    variables of its own.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     grace: float
     ready: Callable[[], Awaitable[bool]] | None = None
     gentle: bool = False
+    environ: Mapping[str, str] = {}
 
 
 class Child:
@@ -55,7 +57,7 @@ class Child:
         self.spec: Final = spec
         self.is_ready: Final = asyncio.Event()
         self._lines = lines
-        self._environ = supervised({**environ, "PYTHONUNBUFFERED": "1"})
+        self._environ = supervised({**environ, **spec.environ, "PYTHONUNBUFFERED": "1"})
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._ends = 0

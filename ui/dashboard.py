@@ -19,7 +19,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -35,6 +35,7 @@ from penstock.producer.bodies import AnyRequest, media_type, whole
 from penstock.producer.refusals import Forbidden, Malformed, Unauthorized
 from penstock.projections.feed_events import following
 from penstock.projections.feed_routes import After, EventStream, LastId, Watch
+from penstock.ui.http_metrics import Measured
 from penstock.ui.lifeline import StopSignals
 from penstock.ui.mail_preview import Part, mail_page
 from penstock.ui.passthrough import PREFIX, Passthrough
@@ -43,6 +44,9 @@ from penstock.ui.remote import ANY_ADDRESS, api_headers, api_url
 from penstock.ui.serving import serve
 from penstock.ui.sessions import COOKIE, LIFE_S, Session, Sessions, Tries
 from penstock.ui.webapp import WebApp
+
+if TYPE_CHECKING:
+    from penstock.ui.metrics import Metrics
 
 MAX_LOGIN: Final = 4096
 SAFE: Final = ("GET", "HEAD")
@@ -169,7 +173,13 @@ def create_dashboard(settings: Settings, *, api: str = "", files: WebApp | None 
     )
 
 
-async def serve_dashboard(settings: Settings, *, api: str = "", stop: asyncio.Event | None = None) -> None:
+async def serve_dashboard(
+    settings: Settings,
+    *,
+    api: str = "",
+    stop: asyncio.Event | None = None,
+    metrics: "Metrics | None" = None,
+) -> None:
     """Serve it until `stop` is set, or until a signal asks for it. Raises Misconfigured, OSError."""
     app = create_dashboard(settings, api=api)
     asked = stop or StopSignals(second_exits=True).first
@@ -185,7 +195,8 @@ async def serve_dashboard(settings: Settings, *, api: str = "", stop: asyncio.Ev
     _log.info("dashboard on http://%s:%d, %s", settings.host, settings.dashboard_port, who)
     leaver = asyncio.create_task(leave())
     try:
-        await serve(app, settings, leaving, port=settings.dashboard_port)
+        measured = app if metrics is None else Measured(app, metrics)
+        await serve(measured, settings, leaving, port=settings.dashboard_port)
     finally:
         leaver.cancel()
 

@@ -19,7 +19,9 @@ from penstock.ui.embedded import with_server
 from penstock.ui.lifeline import StopSignals, end_with_parent, exit_now
 
 if TYPE_CHECKING:
+    from penstock.core.probes import Probes
     from penstock.producer.client import Producer
+    from penstock.ui.metrics import Metrics
 
 OWN_QUEUES: Final = ("email", "image", "ai")  # handled in penstock.consumers, a module for each
 # How long the server goes on for those that still finish, when the supervisor is killed.
@@ -40,7 +42,7 @@ def run_api(settings: Settings) -> None:
     from penstock.ui.api import serve_api
 
     _begin(settings, "api")
-    _run(serve_api(with_server(settings)))
+    _run_measured(settings, "api", lambda metrics: serve_api(with_server(settings), metrics=metrics))
 
 
 def run_dashboard(settings: Settings, *, api: str = "") -> None:
@@ -48,28 +50,26 @@ def run_dashboard(settings: Settings, *, api: str = "") -> None:
     from penstock.ui.dashboard import serve_dashboard
 
     _begin(settings, "dashboard")
-    _run(serve_dashboard(settings, api=api))
+    _run_measured(settings, "dashboard", lambda metrics: serve_dashboard(settings, api=api, metrics=metrics))
 
 
 def run_worker(settings: Settings) -> None:
     """A worker on `settings.queues`, all queues that have handlers here if empty."""
     _begin(settings, "worker")
     _load_handlers(settings)
-    _run(_work(with_server(settings)))
+    _run_measured(settings, "worker", lambda metrics: _work(with_server(settings), metrics))
 
 
 def run_projector(settings: Settings) -> None:
     """A projector of all queues."""
-    from penstock.projections.projector import run_projector as project
-
     _begin(settings, "projector")
-    _run(project(with_server(settings)))
+    _run_measured(settings, "projector", lambda metrics: _project(with_server(settings), metrics))
 
 
 def run_flows(settings: Settings) -> None:
     """A coordinator of flows."""
     _begin(settings, "flows")
-    _run(_coordinate(with_server(settings)))
+    _run_measured(settings, "flows", lambda _: _coordinate(with_server(settings)))
 
 
 def run_scheduler(settings: Settings) -> None:
@@ -78,13 +78,13 @@ def run_scheduler(settings: Settings) -> None:
 
     _begin(settings, "scheduler")
     load_jobs(settings)
-    _run(_schedule(with_server(settings)))
+    _run_measured(settings, "scheduler", lambda _: _schedule(with_server(settings)))
 
 
 def run_webhooks(settings: Settings) -> None:
     """What sends events to the webhook endpoints."""
     _begin(settings, "webhooks")
-    _run(_send_webhooks(with_server(settings)))
+    _run_measured(settings, "webhooks", lambda metrics: _send_webhooks(with_server(settings), metrics))
 
 
 def run_mailcatcher(settings: Settings) -> None:
@@ -102,6 +102,22 @@ def run_up(settings: Settings, *, demo: bool) -> None:
     asyncio.run(up(settings, demo=demo))
 
 
+async def _project(settings: Settings, metrics: "Metrics | None") -> None:
+    from penstock.projections.projector import run_projector as project
+
+    if metrics is None:
+        await project(settings)
+        return
+    from penstock.projections.metrics import StateProbe
+
+    state = StateProbe(settings)
+    metrics.probes.add(state.read)
+    try:
+        await project(settings)
+    finally:
+        await state.close()
+
+
 async def _coordinate(settings: Settings) -> None:
     from penstock.producer.flows.coordinator import run_flows as coordinate
 
@@ -114,13 +130,13 @@ async def _schedule(settings: Settings) -> None:
     await run_scheduler(settings, StopSignals(second_exits=True).first)
 
 
-async def _send_webhooks(settings: Settings) -> None:
+async def _send_webhooks(settings: Settings, metrics: "Metrics | None") -> None:
     from penstock.ui.webhooks import serve_webhooks
 
-    await serve_webhooks(settings, StopSignals(second_exits=True).first)
+    await serve_webhooks(settings, StopSignals(second_exits=True).first, probes=_probes(metrics))
 
 
-async def _work(settings: Settings) -> None:
+async def _work(settings: Settings, metrics: "Metrics | None") -> None:
     from penstock.consumers.worker import run_worker
     from penstock.core.artifacts import open_artifacts
     from penstock.producer.client import Producer
@@ -128,7 +144,9 @@ async def _work(settings: Settings) -> None:
     stop = StopSignals(second_exits=True)
     async with Producer(settings) as producer:
         artifacts, submitter = open_artifacts(settings), _Submitter(producer)
-        all_ended = await run_worker(settings, stop.first, submitter=submitter, artifacts=artifacts)
+        all_ended = await run_worker(
+            settings, stop.first, submitter=submitter, artifacts=artifacts, probes=_probes(metrics)
+        )
     if not all_ended:
         close_tracing()
         exit_now(0)  # a handler's thread never returned, and Python would wait for it
@@ -158,10 +176,30 @@ def _load_handlers(settings: Settings) -> None:
         enter_handlers(settings)
 
 
+def _probes(metrics: "Metrics | None") -> "Probes | None":
+    return metrics.probes if metrics is not None else None
+
+
 def _begin(settings: Settings, role: str) -> None:
     configure_logging(settings, role)
     open_tracing(role)
     end_with_parent()
+
+
+def _run_measured(
+    settings: Settings, role: str, work: "Callable[[Metrics | None], Coroutine[Any, Any, None]]"
+) -> None:
+    """Run it, and serve its metrics beside it where a port is set for them."""
+    _run(_measured(settings, role, work) if settings.metrics_port else work(None))
+
+
+async def _measured(
+    settings: Settings, role: str, work: "Callable[[Metrics | None], Coroutine[Any, Any, None]]"
+) -> None:
+    from penstock.ui.metrics import serving_metrics
+
+    async with serving_metrics(settings, role) as metrics:
+        await work(metrics)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

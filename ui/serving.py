@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import Any, Final
 
-from litestar import Litestar
-
 from penstock.core.errors import Misconfigured
 from penstock.core.settings import Settings
 
@@ -20,16 +18,18 @@ KEEP_ALIVE_S: Final = 75
 GRACE_S: Final = 5
 BACKLOG: Final = 1024
 
-Serve = Callable[[Litestar, str, int, asyncio.Event], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI app."""
+Serve = Callable[[App, str, int, asyncio.Event], Awaitable[None]]
 
 
-async def serve(app: Litestar, settings: Settings, stop: asyncio.Event, *, port: int) -> None:
+async def serve(app: App, settings: Settings, stop: asyncio.Event, *, port: int) -> None:
     """Serve `app` on the settings' host and a port until `stop` is set. Raises Misconfigured for a
     server that is not installed, OSError for an address that cannot be had."""
     await _SERVERS[settings.server](app, settings.host, port, stop)
 
 
-async def _hypercorn(app: Any, host: str, port: int, stop: asyncio.Event) -> None:
+async def _hypercorn(app: App, host: str, port: int, stop: asyncio.Event) -> None:
     from hypercorn.asyncio import serve as run
     from hypercorn.config import Config
 
@@ -46,7 +46,7 @@ async def _hypercorn(app: Any, host: str, port: int, stop: asyncio.Event) -> Non
     await run(app, config, shutdown_trigger=stop.wait)
 
 
-async def _uvicorn(app: Litestar, host: str, port: int, stop: asyncio.Event) -> None:
+async def _uvicorn(app: App, host: str, port: int, stop: asyncio.Event) -> None:
     uvicorn = _extra("uvicorn", "uvicorn")
     config = uvicorn.Config(
         app,
@@ -70,7 +70,7 @@ async def _uvicorn(app: Litestar, host: str, port: int, stop: asyncio.Event) -> 
     await serving
 
 
-async def _granian(app: Litestar, host: str, port: int, stop: asyncio.Event) -> None:
+async def _granian(app: App, host: str, port: int, stop: asyncio.Event) -> None:
     embed = _extra("granian", "granian.server.embed")
     interface = _extra("granian", "granian.constants").Interfaces.ASGI
     server = embed.Server(

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import httpx
+import msgspec
 
 from penstock.core.contracts import contracts
 from penstock.core.errors import Misconfigured, PenstockError
@@ -35,6 +36,11 @@ from penstock.ui.remote import api_url, reachable_host, url_of
 from penstock.ui.supervisor import Supervisor
 
 SERVER, MAIL, PROJECTOR, WORKER, API, DASHBOARD = range(6)  # stages: stopped from the last to the first
+METRICS_PORT: Final = 9100
+_MEASURED: Final = (
+    *("api", *(f"worker-{queue}" for queue in OWN_QUEUES)),
+    *("projector", "dashboard", "scheduler", "flows", "webhooks"),
+)
 MARGIN_S: Final = 10.0  # what a process may take beside its grace time
 
 
@@ -58,7 +64,24 @@ async def up(settings: Settings, *, demo: bool) -> None:
 
 
 def specs(settings: Settings) -> list[Spec]:
-    """The processes of this configuration."""
+    """The processes of this configuration, each with a port for its metrics."""
+    return [_measured(spec, settings) for spec in _processes(settings)]
+
+
+def metrics_ports(settings: Settings) -> dict[str, int]:
+    """The port of each process that has metrics, by the process's name: one after the other; none if
+    PENSTOCK_METRICS_PORT is 0."""
+    first = METRICS_PORT if settings.metrics_port is None else settings.metrics_port
+    names = (*_MEASURED, *(name for name, _ in _workers(settings) if name not in _MEASURED))
+    return {name: first + number for number, name in enumerate(names)} if first else {}
+
+
+def _measured(spec: Spec, settings: Settings) -> Spec:
+    port = metrics_ports(settings).get(spec.name, 0)
+    return msgspec.structs.replace(spec, environ={"PENSTOCK_METRICS_PORT": str(port)})
+
+
+def _processes(settings: Settings) -> list[Spec]:
     found = []
     if not settings.redis_url:
         ready = _server_ready(settings)
@@ -91,15 +114,27 @@ def check_ports(settings: Settings) -> None:
             (LOOPBACK, settings.mail_port, "the mail catcher's SMTP", "PENSTOCK_MAIL_PORT"),
             (LOOPBACK, settings.mail_web_port, "the mail catcher's page", "PENSTOCK_MAIL_WEB_PORT"),
         ]
+    if settings.metrics_port is not None:  # of ports that nobody asked for, a process says so itself
+        wanted += [
+            (settings.host, port, f"the metrics of {name}", "PENSTOCK_METRICS_PORT")
+            for name, port in metrics_ports(settings).items()
+        ]
     for host, port, purpose, variable in wanted:
         problem = _bind_problem(host, port)
         if problem == errno.EADDRINUSE:
             raise Misconfigured(
                 f"port {port} for {purpose} is in use: stop the program that has it, "
-                f"or choose another one with {variable}={port + 1}"
+                f"or choose another one with {variable}={_other(settings, variable, port)}"
             )
         if problem:
             raise Misconfigured(f"cannot listen on {host}:{port} for {purpose}: {os.strerror(problem)}")
+
+
+def _other(settings: Settings, variable: str, port: int) -> str:
+    """What to set instead of a port that is taken."""
+    if variable != "PENSTOCK_METRICS_PORT":
+        return str(port + 1)
+    return f"{max(metrics_ports(settings).values()) + 1} (the first of a row, or 0 for none)"
 
 
 async def _life(supervisor: Supervisor, settings: Settings, lines: Lines, *, demo: bool) -> None:
@@ -125,6 +160,9 @@ def _addresses(settings: Settings) -> list[str]:
     if not settings.smtp_host:
         page = f"http://{LOOPBACK}:{settings.mail_web_port}"
         found.append(f"  caught mail  {page}   SMTP: {LOOPBACK}:{settings.mail_port}")
+    if ports := metrics_ports(settings):
+        last = f":{max(ports.values())}/metrics"
+        found.append(f"  metrics      {url_of(settings, min(ports.values()))}/metrics ... {last}")
     found.append(f"  data         {settings.data_dir.absolute()}")
     return found
 

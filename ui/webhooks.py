@@ -21,6 +21,7 @@ from penstock.core.endpoints import Endpoints
 from penstock.core.errors import Refused
 from penstock.core.jobs.webhook import DeliverWebhook
 from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.probes import Probes
 from penstock.core.sealing import open_seals
 from penstock.core.settings import Settings
 from penstock.producer.client import Producer
@@ -33,7 +34,7 @@ SLOTS: Final = 256
 RETRY_S: Final = 0.5
 
 
-async def serve_webhooks(settings: Settings, stop: asyncio.Event) -> None:
+async def serve_webhooks(settings: Settings, stop: asyncio.Event, *, probes: Probes | None = None) -> None:
     """Route and send until `stop`; deliveries under way have the grace time."""
     contract = declaration(DeliverWebhook)
     slots = settings.concurrency or SLOTS
@@ -43,7 +44,7 @@ async def serve_webhooks(settings: Settings, stop: asyncio.Event) -> None:
         register(Sender(endpoints, allow_private=settings.fetch_private))
         await _in_order(redis, producer.keys.partition(contract.queue), stop)
         async with asyncio.TaskGroup() as group:
-            group.create_task(run_worker(sending, stop))
+            group.create_task(run_worker(sending, stop, probes=probes))
             group.create_task(route_webhooks(settings, handing_over(producer), stop))
 
 

@@ -22,6 +22,7 @@ export async function start(environ = {}) {
     PENSTOCK_DASHBOARD_PORT: dashboard,
     PENSTOCK_MAIL_PORT: smtp,
     PENSTOCK_MAIL_WEB_PORT: mail,
+    PENSTOCK_METRICS_PORT: 0,
     ...environ,
   };
   const process_ = spawn(python, [...program, "up", "--no-demo"], { cwd: folder, env });

@@ -61,6 +61,7 @@ class Up:
             "PENSTOCK_DASHBOARD_PORT": self.dashboard,
             "PENSTOCK_MAIL_PORT": smtp,
             "PENSTOCK_MAIL_WEB_PORT": mail,
+            "PENSTOCK_METRICS_PORT": 0,
             "PENSTOCK_GRACE": 5,
             "PENSTOCK_LEASE": 2,
         }
