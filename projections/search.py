@@ -60,12 +60,14 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct):
-    """How far a search is: jobs looked at, of about so many, back to when, and how many were found."""
+    """How far a search is: jobs looked at, of about so many, back to when, and how many were found.
+    `next`: the cursor from which another one goes on, if this one is stopped here."""
 
     looked: int
     of: int
     at: str | None
     found: int
+    next: str
 
 
 class Match(msgspec.Struct):
@@ -142,12 +144,12 @@ class Search:
                     return
             self._looked += len(places)
             self._at = instant(milliseconds(unpacked(places[-1])))
-            now = time.monotonic()
+            now, here = time.monotonic(), f"{source.keys.queue}.{unpacked(places[-1])}"
             if now - told >= PROGRESS_S:
                 told = now
-                yield Progress(self._looked, max(total, self._looked), self._at, self._found)
+                yield Progress(self._looked, max(total, self._looked), self._at, self._found, here)
             if now - began >= MAX_SECONDS:
-                yield End(self._looked, self._found, f"{source.keys.queue}.{unpacked(places[-1])}")
+                yield End(self._looked, self._found, here)
                 return
         yield End(self._looked, self._found, None)
 

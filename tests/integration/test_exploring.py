@@ -337,6 +337,8 @@ async def test_a_long_search_tells_how_far_it_is_and_ends_in_time(
     assert end == {"looked": 2000, "found": 0, "next": None}
     assert [it["looked"] for it in progress] == [*range(200, 2001, 200)]
     assert {it["of"] for it in progress} == {2000}
+    _, rest, _ = await searched(http, text="nowhere", cursor=progress[3]["next"])
+    assert rest == {"looked": 1200, "found": 0, "next": None}
     monkeypatch.setattr(search, "MAX_SECONDS", 0.0)
     _, end, _ = await searched(http, text="nowhere")
     assert end["looked"] == 200

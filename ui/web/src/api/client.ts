@@ -39,6 +39,10 @@ export async function session(path = "/app/session", body?: unknown): Promise<Se
   return here;
 }
 
+/** What the server takes for a job's id. */
+const JOB_ID = /^[a-z0-9][a-z0-9_-]{0,62}\.(?:0|[1-9]\d{0,3})\.(?:0|[1-9]\d{0,14})-(?:0|[1-9]\d{0,9})$/;
+export const isJobId = (text: string) => JOB_ID.test(text);
+
 export const jobPath = (id: string) => `/jobs/${id.split(".")[0]}/${id}`;
 
 function problem(status: number, text: string): Problem {

@@ -1,7 +1,11 @@
-/** The live feed: one EventSource, kept open by the browser, told to whoever listens.
+/** The live feed: one EventSource a tab, told to whoever listens.
  *
- * The first message after each (re)connection brings the figures of all queues; Last-Event-ID makes the
- * stream go on where it broke. `reset` says that something was missed: everything is loaded anew.
+ * The first message after each (re)connection brings the figures of all queues; from a cursor the stream
+ * goes on where it broke. `reset` says that something was missed: everything is loaded anew.
+ *
+ * A browser has six connections to a server, so nobody opens a second stream: who wants the events of a job
+ * has this one opened anew, from its cursor on, with that job watched; and a tab that nobody has looked at
+ * for a while gives its stream back until somebody does.
  */
 import type { QueryClient } from "@tanstack/react-query";
 import { useEffect, useEffectEvent, useSyncExternalStore } from "react";
@@ -14,53 +18,114 @@ type Listener = (changes: Changes) => void;
 export type Tick = { at: number; rates: Record<string, Rates> };
 export const KEPT_S = 300;
 
+/** A longer cursor (some hundreds of queues) does not go into an address. */
+const MAX_CURSOR = 6_000;
+const HIDDEN_MS = 60_000;
+const AGAIN_MS = 5_000;
+
+type Watcher = { id: string; onEvents: (events: JobEvent[]) => void; onOpen: () => void };
+
 const listeners = new Set<Listener>();
 const resetters = new Set<() => void>();
 const watchers = new Set<() => void>();
 let link: Link = "connecting";
 let rates: Record<string, Rates> = {};
 let ticks: Tick[] = [];
+let client: QueryClient | null = null;
+let source: EventSource | null = null;
+let cursor = "";
+let watched = "";
+let watcher: Watcher | null = null;
 
-/** Open the feed and tell `client` of what it holds; answers how to close it. */
-export function follow(client: QueryClient): () => void {
-  const source = new EventSource("/app/feed");
-  source.onopen = () => become("live");
-  source.onerror = () => become("away");
-  source.addEventListener("link", (event) => become(JSON.parse(event.data).up ? "live" : "away"));
-  source.addEventListener("reset", () => {
-    become("live");
-    // The list of jobs decides itself: somebody may be reading it.
-    client.invalidateQueries({ predicate: ({ queryKey }) => queryKey[0] !== "jobs" });
-    for (const reset of resetters) reset();
-  });
-  source.addEventListener("changes", (event) => {
-    become("live");
-    const changes = JSON.parse(event.data) as Changes;
-    rates = { ...rates };
-    for (const [queue, told] of Object.entries(changes.queues)) rates[queue] = told.rates;
-    client.setQueryData<Queue[]>(["queues"], (old) => withCounts(old, changes));
-    for (const listener of listeners) listener(changes);
-  });
+/** Open the feed and tell `to` of what it holds; answers how to close it. */
+export function follow(to: QueryClient): () => void {
+  client = to;
+  open();
+  let leaving: ReturnType<typeof setTimeout> | undefined;
+  const look = () => {
+    clearTimeout(leaving);
+    if (document.hidden) leaving = setTimeout(close, HIDDEN_MS);
+    else if (source === null) open();
+  };
+  document.addEventListener("visibilitychange", look);
   const ticking = setInterval(() => {
+    if (source === null) return;
     const now = Date.now();
     ticks = [...ticks.filter((it) => it.at > now - KEPT_S * 1000), { at: now, rates }];
     tell();
   }, 1000);
   return () => {
+    document.removeEventListener("visibilitychange", look);
+    clearTimeout(leaving);
     clearInterval(ticking);
-    source.close();
+    close();
+    client = null;
   };
 }
 
-/** Events of one job as they happen, over a stream of its own; `reset` when some were missed. */
-export function followJob(id: string, onEvents: (events: JobEvent[]) => void, onReset: () => void) {
-  const query = new URLSearchParams({ queue: id.split(".")[0] ?? "", job: id });
-  const source = new EventSource(`/app/feed?${query}`);
-  source.addEventListener("reset", onReset);
-  source.addEventListener("changes", (event) =>
-    onEvents((JSON.parse(event.data) as Changes).job_events ?? []),
-  );
-  return () => source.close();
+/** Events of one job as they happen; `onOpen` says that from now on none is missed, so what was read before
+ * is to be read again. */
+export function watchJob(id: string, onEvents: Watcher["onEvents"], onOpen: Watcher["onOpen"]) {
+  const mine = { id, onEvents, onOpen };
+  watcher = mine;
+  if (client !== null && watched !== id) open();
+  else onOpen();
+  return () => {
+    // The stream goes on as it is: to have it opened anew would gain nothing.
+    if (watcher === mine) watcher = null;
+  };
+}
+
+function open() {
+  close();
+  const query = new URLSearchParams();
+  watched = watcher?.id ?? watched;
+  if (watched) query.set("watch", watched);
+  const fits = cursor.length <= MAX_CURSOR;
+  if (cursor && fits) query.set("after", cursor);
+  const stream = new EventSource(`/app/feed?${query}`);
+  source = stream;
+  let first = true;
+  stream.onopen = () => become("live");
+  stream.onerror = () => {
+    become("away");
+    // It comes again by itself after a broken stream, but not after a refusal.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(() => stream === source && open(), AGAIN_MS);
+  };
+  stream.addEventListener("link", (event) => become(JSON.parse(event.data).up ? "live" : "away"));
+  stream.addEventListener("reset", (event) => {
+    cursor = event.lastEventId;
+    become("live");
+    reset();
+  });
+  stream.addEventListener("changes", (event) => {
+    cursor = event.lastEventId;
+    become("live");
+    take(JSON.parse(event.data) as Changes);
+    if (!first) return;
+    first = false;
+    if (!fits) reset();
+    if (watcher?.id === watched) watcher.onOpen();
+  });
+}
+
+function close() {
+  source?.close();
+  source = null;
+}
+
+function take(changes: Changes) {
+  rates = { ...rates };
+  for (const [queue, told] of Object.entries(changes.queues)) rates[queue] = told.rates;
+  client?.setQueryData<Queue[]>(["queues"], (old) => withCounts(old, changes));
+  for (const listener of listeners) listener(changes);
+  if (changes.job_events && watcher?.id === watched) watcher.onEvents(changes.job_events);
+}
+
+function reset() {
+  // The list of jobs decides itself: somebody may be reading it.
+  client?.invalidateQueries({ predicate: ({ queryKey }) => queryKey[0] !== "jobs" });
+  for (const listener of resetters) listener();
 }
 
 /** Call `listener` with each message. */

@@ -2,7 +2,18 @@
 import { queryOptions, useQuery } from "@tanstack/react-query";
 import { type Description, jobTypes } from "../lib/schema";
 import { api, jobPath, session } from "./client";
-import type { EventPage, Flow, FlowDetail, Job, JobEvent, Queue, Schedule, Worker } from "./types";
+import type {
+  Children,
+  EventPage,
+  Flow,
+  FlowDetail,
+  Job,
+  JobEvent,
+  Known,
+  Queue,
+  Schedule,
+  Worker,
+} from "./types";
 
 const MAX_EVENTS = 5_000;
 
@@ -55,6 +66,16 @@ export const jobTypesQuery = queryOptions({
   queryFn: async () => jobTypes(await api<Description>("/openapi.json")),
   staleTime: 60_000,
 });
+
+export const knownQuery = (queue: string) =>
+  queryOptions({
+    queryKey: ["known", queue],
+    queryFn: () => api<Known>(`/known?${new URLSearchParams(queue && { queue })}`),
+    staleTime: 30_000,
+  });
+
+export const childrenQuery = (id: string) =>
+  queryOptions({ queryKey: ["children", id], queryFn: () => api<Children>(`${jobPath(id)}/children`) });
 
 export const useQueues = () => useQuery(queuesQuery);
 

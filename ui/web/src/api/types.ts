@@ -171,3 +171,8 @@ export type Series = Record<"at" | "submitted" | "started" | "completed" | "fail
   run_ms: Durations;
 };
 export type Span = { from_at: string | null; to_at: string; queues: Record<string, string> };
+
+/** Words by which jobs can be found. */
+export type Known = Record<"types" | "tags" | "workers" | "errors", string[]>;
+/** Jobs made from one; `complete`: whether all were looked at that could be. */
+export type Children = { jobs: JobRow[]; looked_at: number; complete: boolean };

@@ -1,7 +1,8 @@
 /** One job: what it is, its life so far, live; what it was given and what it answered; and what to do. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useMemo, useState } from "react";
-import { followJob } from "../api/feed";
+import { isJobId } from "../api/client";
+import { watchJob } from "../api/feed";
 import { eventsQuery, jobQuery } from "../api/queries";
 import type { Job, JobEvent } from "../api/types";
 import { duration, moment } from "../lib/format";
@@ -62,6 +63,7 @@ export default function JobPage({ id }: { id: string }) {
 function useLiveJob(id: string) {
   const client = useQueryClient();
   useEffect(() => {
+    if (!isJobId(id)) return;
     const { queryKey } = eventsQuery(id);
     const anew = () => {
       client.invalidateQueries({ queryKey });
@@ -75,7 +77,7 @@ function useLiveJob(id: string) {
       });
       client.invalidateQueries({ queryKey: ["job", id] });
     };
-    return followJob(id, add, anew);
+    return watchJob(id, add, anew);
   }, [client, id]);
 }
 

@@ -7,13 +7,13 @@ import { useState } from "react";
 import { api, jobPath } from "../api/client";
 import { jobQuery } from "../api/queries";
 import type { JobRow } from "../api/types";
-import { count } from "../lib/format";
+import type { BulkFilter } from "../lib/filter";
+import { count, moment } from "../lib/format";
 import { Link } from "../router";
 import { Button, Dialog, Loading, Trouble } from "./basic";
 import { doing } from "./toast";
 
 export type Act = "retry" | "discard" | "cancel" | "promote";
-export type Filter = { queue?: string; type?: string; state?: string; error?: string };
 
 const WORDS: Record<Act, { title: string; told: string; go: string }> = {
   retry: { title: "Run again", told: "will run again, from the beginning", go: "Run them again" },
@@ -23,7 +23,7 @@ const WORDS: Record<Act, { title: string; told: string; go: string }> = {
 };
 const SHOWN = 5;
 
-export function BulkDialog(props: { act: Act | null; filter: Filter; onClose: () => void }) {
+export function BulkDialog(props: { act: Act | null; filter: BulkFilter; onClose: () => void }) {
   const { act, filter, onClose } = props;
   const [operation, setOperation] = useState<string | null>(null);
   const close = () => {
@@ -40,7 +40,7 @@ export function BulkDialog(props: { act: Act | null; filter: Filter; onClose: ()
 
 type Preview = { count: number; complete: boolean; samples: JobRow[] };
 
-function Count(props: { act: Act; filter: Filter; onStart: (id: string) => void; onClose: () => void }) {
+function Count(props: { act: Act; filter: BulkFilter; onStart: (id: string) => void; onClose: () => void }) {
   const { act, filter, onStart, onClose } = props;
   const [error, setError] = useState<unknown>(null);
   const preview = useQuery({
@@ -66,7 +66,7 @@ function Count(props: { act: Act; filter: Filter; onStart: (id: string) => void;
       <p className="dim">
         Those that fit:{" "}
         {Object.entries(filter)
-          .map(([name, value]) => `${name} ${name === "error" ? `has “${value}”` : value}`)
+          .map(([name, value]) => `${name} ${told(name, value)}`)
           .join(", ")}
       </p>
       <ul className="samples">
@@ -130,4 +130,9 @@ function Run({ id, onClose }: { id: string; onClose: () => void }) {
       </div>
     </div>
   );
+}
+
+function told(name: string, value: string): string {
+  if (name === "error") return `has “${value}”`;
+  return name === "since" || name === "until" ? moment(value) : value;
 }

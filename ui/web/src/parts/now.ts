@@ -5,12 +5,17 @@ let now = Date.now();
 let ticking: ReturnType<typeof setInterval> | undefined;
 const watchers = new Set<() => void>();
 
+function tick() {
+  now = Date.now();
+  for (const it of watchers) it();
+}
+
 function watch(watcher: () => void) {
   watchers.add(watcher);
-  ticking ??= setInterval(() => {
-    now = Date.now();
-    for (const it of watchers) it();
-  }, 1000);
+  if (ticking === undefined) {
+    ticking = setInterval(tick, 1000);
+    tick(); // it stood still while nobody looked
+  }
   return () => {
     watchers.delete(watcher);
     if (watchers.size > 0) return;
