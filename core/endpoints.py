@@ -49,6 +49,7 @@ class Endpoints:
     def __init__(self, redis: Redis, keys: Keys, seals: Seals | None) -> None:
         self.keys: Final = keys.ledger(LEDGER)
         self._namespace: Final = keys
+        self._redis: Final = redis
         self._log: Final = Log(redis, self.keys)
         self._appender: Final = append.Appender(redis, self.keys)
         self._seals: Final = seals
@@ -90,7 +91,7 @@ class Endpoints:
 
     async def reached(self, endpoint: Endpoint) -> dict[str, str]:
         """How far the logs of the queues it is sent events of were read for it: the positions, by queue."""
-        redis, keys = self._log.redis, self._namespace
+        redis, keys = self._redis, self._namespace
         queues = sorted(it.decode() for it in await command(redis, "SMEMBERS", keys.queues))
         sent = [queue for queue in queues if endpoint.start(queue)]
         pipeline = redis.pipeline(transaction=False)
@@ -154,7 +155,7 @@ class Endpoints:
         """Say all endpoints again, and let what was said before go."""
         known = WebhooksKept(list((await self.all()).values()))
         if await self._append("", known):
-            await command(self._log.redis, "XTRIM", self.keys.log, "MINID", self.position)
+            await command(self._redis, "XTRIM", self.keys.log, "MINID", self.position)
 
     async def _append(self, name: str, fact: Fact) -> bool:
         """Whether it was written: not if the ledger has moved on."""

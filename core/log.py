@@ -12,6 +12,7 @@ from penstock.core.connection import BLOCK_S, command
 from penstock.core.dispatch import Script
 from penstock.core.events import Event, read_entry
 from penstock.core.keys import PartitionKeys
+from penstock.core.line import Line
 
 PAGE: Final = 1_000
 _SCAN_PAGE: Final = 2_000
@@ -25,7 +26,7 @@ class Log:
     _history: Final = Script("history")
     _pick: Final = Script("pick")
 
-    def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
+    def __init__(self, redis: Redis | Line, keys: PartitionKeys) -> None:
         self.redis: Final = redis
         self.keys: Final = keys
 
@@ -72,7 +73,7 @@ class Log:
         return newest[0][0].decode() if newest else "0-0"
 
 
-async def follow(redis: Redis, keys: PartitionKeys, after: str, count: int = PAGE) -> list[Entry]:
+async def follow(redis: Redis | Line, keys: PartitionKeys, after: str, count: int = PAGE) -> list[Entry]:
     """Entries after a position; waits up to BLOCK_S for the first one, then answers empty."""
     reply: Any = await command(
         redis, "XREAD", "COUNT", count, "BLOCK", int(BLOCK_S * 1000), "STREAMS", keys.log, after

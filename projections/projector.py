@@ -30,6 +30,7 @@ from redis.exceptions import RedisError
 from penstock.core.connection import check_server, command, connect, passing
 from penstock.core.errors import Unavailable
 from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.line import Line
 from penstock.core.log import PAGE, Entry, Log, follow
 from penstock.core.settings import Settings
 from penstock.projections.retention import Trimmer
@@ -60,7 +61,7 @@ class PartitionProjector:
     def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
         self.keys: Final = keys
         self._redis: Final = redis
-        self._events: Final = Log(redis, keys)
+        self._events: Final = Log(Line(redis), keys)  # one page is read at a time
         self._store: Final = ViewStore(redis, keys)
         self._spans: Final = projecting(keys)
         self._count = _FIRST_PAGE

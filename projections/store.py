@@ -17,6 +17,7 @@ from penstock.core.dispatch import Script
 from penstock.core.events import Trimmed
 from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import STATES, TERMINAL, Read, read_row
+from penstock.core.line import Line
 from penstock.core.positions import START, packed
 from penstock.projections.base import read_base
 from penstock.projections.views import (
@@ -47,6 +48,7 @@ class ViewStore:
     def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
         self.redis: Final = redis
         self.keys: Final = keys
+        self._writer: Final = Line(redis)  # one page is written at a time
         self._recent: Rows = {}
         self._older: Rows = {}
         self._ended: list[str] = []
@@ -156,7 +158,7 @@ class ViewStore:
             names.append(keys.loose)
             args += _written(changes.loose)
         args += (*changes.minutes, *changes.pruned, *changes.rows, *changes.forgotten)
-        written: int = await self._apply(self.redis, names, args)
+        written: int = await self._apply(self._writer, names, args)
         return written == 1
 
 
