@@ -61,9 +61,9 @@ class Prometheus:
         return float(found[0]["value"][1]) if found else None
 
     def up(self) -> dict[str, str]:
-        """Each target's health, by its label `process`."""
+        """How each target is, by its label `process`: `up`, or what is wrong."""
         targets = self._ask("/api/v1/targets")["activeTargets"]
-        return {it["labels"].get("process", ""): it["health"] for it in targets}
+        return {it["labels"]["process"]: it["lastError"] or it["health"] for it in targets}
 
     def alerts(self) -> set[tuple[str, str]]:
         """Which alerts fire, of which queue or process."""
@@ -86,7 +86,7 @@ class Prometheus:
 
 @contextmanager
 def observing(
-    folder: Path, targets: Mapping[str, int], rules: Path, *, every: str = "500ms"
+    folder: Path, targets: Mapping[str, int], rules: Path, *, every: str = "1s"
 ) -> Iterator[Prometheus]:
     """A Prometheus that scrapes processes on this machine, each under its name, and knows the rules of a
     folder; it looks as often as `every` says."""
