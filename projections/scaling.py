@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from penstock.core.keys import GROUP, PARKED, PartitionKeys
 from penstock.projections.figures import rates
-from penstock.projections.views import MINUTE_MS, Minute, Stats, read_minute, read_stats
+from penstock.projections.views import MINUTE_MS, Minute, read_minute
 
 MINUTES: Final = 5
 
@@ -59,7 +59,7 @@ async def read_loads(redis: Redis, partitions: Sequence[PartitionKeys], lease_s:
             pipeline.execute_command("XPENDING", lane, GROUP)
         pipeline.zcount(keys.due, "-inf", now)
         pipeline.zcount(keys.workers, now - lease_s * 1000, "+inf")
-        pipeline.get(keys.stats)
+        pipeline.hget(keys.control, "paused")
         pipeline.hmget(keys.minutes, [str(now // MINUTE_MS - ago) for ago in range(MINUTES + 1)])
     # A lane may be lost with its group (FLUSHALL): then nothing is pending there.
     answers = await pipeline.execute(raise_on_error=False)
@@ -72,7 +72,7 @@ async def read_loads(redis: Redis, partitions: Sequence[PartitionKeys], lease_s:
 
 def _load(keys: PartitionKeys, now: int, answers: Sequence[Any]) -> Load:
     lanes = len(keys.lanes)
-    lengths, rows, (due, workers, raw, minutes) = (
+    lengths, rows, (due, workers, paused, minutes) = (
         *(answers[:lanes], answers[lanes : 2 * lanes]),
         answers[2 * lanes :],
     )
@@ -81,9 +81,8 @@ def _load(keys: PartitionKeys, now: int, answers: Sequence[Any]) -> Load:
         for consumer in row["consumers"] if isinstance(row, dict) else ():
             name = consumer["name"].decode()
             pending[name] = pending.get(name, 0) + consumer["pending"]
-    stats = read_stats(raw) if raw else Stats()
     fresh = max(0, sum(lengths) - sum(pending.values()))
-    backlog = 0 if stats.paused else fresh + due
+    backlog = 0 if paused == b"1" else fresh + due
     running = sum(count for name, count in pending.items() if name != PARKED)
     told = [read_minute(one) if one else Minute() for one in minutes]
     share = 1 - now % MINUTE_MS / MINUTE_MS
