@@ -29,7 +29,10 @@ MAX_FUNCTION_LINES = 50
 
 # Who may speak to Redis by name. Longer only with a reason.
 REDIS = (
-    *(f"core/{name}.py" for name in ["append", "connection", "control", "dispatch", "endings", "log"]),
+    *(
+        f"core/{name}.py"
+        for name in ["append", "connection", "control", "dispatch", "endings", "line", "log"]
+    ),
     *(f"core/{name}.py" for name in ["endpoints", "story", "workers"]),
     *(f"producer/{name}.py" for name in ["client", "commands", "outlet", "ratelimit"]),
     "producer/flows/*.py",
