@@ -152,7 +152,8 @@ async def test_ended_jobs_go_and_all_others_stay_with_every_event(
     for job, row in after.items():
         assert len(await log.read(positions(job, row))) == 1 + len(row.history.split())
     assert set(await log_of(redis, keys)) == set(after)
-    assert (now.totals, now.reasons) == (counted.totals, counted.reasons)
+    assert (now.totals, now.reasons, now.tallies) == (counted.totals, counted.reasons, counted.tallies)
+    assert now.events == (await redis.xinfo_stream(keys.log))["entries-added"]
     assert (now.trimmed.completed, now.trimmed.failed) == (
         counted.counts().completed,
         counted.counts().failed,

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ pytestmark = [
 START_S = 60.0
 READY = "running; Ctrl-C stops"
 SENTENCE = {"text": "The quick brown fox jumps over the lazy dog."}
+
+# The processes that tell metrics, in the order of their ports.
+MEASURED = (
+    *("api", "worker-email", "worker-image", "worker-ai", "projector"),
+    *("dashboard", "scheduler", "flows", "webhooks", "worker-penstock"),
+)
 
 OWN_JOBS = """
 import asyncio
@@ -84,14 +91,41 @@ class Up:
         return processes_with(str(self.folder))
 
 
+def free_row(length: int) -> int:
+    """The first of so many ports in a row that are free."""
+    for first in range(21_000, 31_000, length):
+        with ExitStack() as row:
+            try:
+                for port in range(first, first + length):
+                    row.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return first
+    raise AssertionError("no row of free ports")
+
+
+def metrics_of(port: int) -> str:
+    answer = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
 @pytest.fixture
 def up(penstock: Callable[..., Command], tmp_path: Path) -> Up:
     return Up(penstock, tmp_path)
 
 
 def test_one_command_shows_it_all_and_ends_in_order(up: Up, penstock: Callable[..., Command]) -> None:
+    first = free_row(len(MEASURED))
+    up.environ["PENSTOCK_METRICS_PORT"] = first
     command = up.start()
     output = command.output
+    assert f"metrics      http://127.0.0.1:{first}/metrics ... :{first + len(MEASURED) - 1}/metrics" in output
+    told = {role: metrics_of(first + number) for number, role in enumerate(MEASURED)}
+    assert all(f'service_name="penstock-{role.split("-")[0]}"' in text for role, text in told.items())
+    assert 'penstock_jobs_completed_total{queue="email",type="email.send"}' in told["projector"]
+    assert 'penstock_worker_slots{state="free"}' in told["worker-ai"]
+    up.environ["PENSTOCK_METRICS_PORT"] = 0
     assert "\x1b" not in output, "plain in a pipe"
     for size in ("small", "medium", "large"):
         assert re.search(

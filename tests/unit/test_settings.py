@@ -58,6 +58,7 @@ FIELDS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "payload_keys": ("new,old", "new,old", ()),
     "ai_model": ("m", "m", ()),
     "fetch_private": ("true", True, ("maybe", "")),
+    "metrics_port": ("9100", 9100, ("-1", "65536", "off", "")),
     "log_format": ("json", "json", ("xml",)),
 }
 WRONG = [(name, text) for name, (_, _, texts) in FIELDS.items() for text in texts]
