@@ -40,6 +40,7 @@ _HEAD: Final = """<!doctype html>
 :where(html) { color-scheme: light; background: #fff; color: #1b1f24; }
 :where(body) { margin: 16px; font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 :where(img, table) { max-width: 100%; }
+:where(img:not([src^="data:"]):not([alt])) { visibility: hidden; }
 .plain { white-space: pre-wrap; }
 </style>
 """

@@ -1,4 +1,6 @@
 /** A flow's nodes in columns: each behind all that it waits for. */
+import type { FlowNode } from "../api/types";
+
 export function layers<T extends { name: string; after?: string[] }>(nodes: T[]): T[][] {
   const depth = new Map<string, number>();
   const columns: T[][] = [];
@@ -10,4 +12,16 @@ export function layers<T extends { name: string; after?: string[] }>(nodes: T[])
     columns[column].push(node);
   }
   return columns;
+}
+
+/** The node that a job does, what it waits for and what waits for it; null where no node is done by it. */
+export function neighbours(nodes: FlowNode[], job: string) {
+  const node = nodes.find((it) => it.job === job);
+  if (!node) return null;
+  const { name, after = [] } = node;
+  return {
+    node,
+    before: nodes.filter((it) => after.includes(it.name)),
+    behind: nodes.filter((it) => it.after?.includes(name)),
+  };
 }

@@ -1,4 +1,5 @@
 /** What jobs are about, as it looks: pictures, mails, words. */
+import { useState } from "react";
 import type { Job, Json } from "../api/types";
 import { bytes } from "../lib/format";
 import { Copy } from "../parts/basic";
@@ -11,7 +12,13 @@ type Picture = {
   bytes?: number;
   name?: string;
 };
-type Content = { to?: string[]; subject?: string; html?: string; text?: string; template?: string };
+type Content = Partial<Record<"subject" | "html" | "text" | "template" | "sender", string>> & {
+  to?: string[];
+  cc?: string[];
+  bcc?: string[];
+  attachments?: { artifact: string; filename?: string }[];
+};
+const PARTS = { html: "HTML", text: "Text" } as const;
 
 const MAX_PICTURES = 50;
 
@@ -55,22 +62,61 @@ function pictures(value: Json): Picture[] {
   return Object.values(value).flatMap(pictures);
 }
 
-/** The mail of an email.send; its HTML in a frame that may run nothing and load nothing. */
+/** The mail of an email.send, in a frame that may run nothing and load nothing. */
 export function Mail({ job }: { job: Job }) {
+  const [part, setPart] = useState<keyof typeof PARTS>("html");
   const mail = job.payload as Content | null;
-  if (job.type !== "email.send" || !mail || (!mail.html && !mail.text)) return null;
+  if (job.type !== "email.send" || !mail?.to) return null;
+  const both = Boolean((mail.html && mail.text) || mail.template);
   return (
     <section className="panel">
       <header>
-        <h2>{mail.subject || "Mail"}</h2>
-        <span className="dim">to {mail.to?.join(", ")}</span>
+        <h2>{mail.subject || (mail.template ? `Mail from the template “${mail.template}”` : "Mail")}</h2>
+        {both && (
+          <div className="chips">
+            {(["html", "text"] as const).map((it) => (
+              <button key={it} type="button" aria-pressed={part === it} onClick={() => setPart(it)}>
+                {PARTS[it]}
+              </button>
+            ))}
+          </div>
+        )}
       </header>
-      {mail.html ? (
-        <iframe className="mail" title="The mail" sandbox="" srcDoc={mail.html} />
-      ) : (
-        <p className="tokens">{mail.text}</p>
-      )}
+      <Envelope mail={mail} />
+      <iframe className="mail" title="The mail" sandbox="" src={`/app/mail/${job.id}?part=${part}`} />
+      <p className="mail-note dim">Nothing in it runs, and nothing is loaded from elsewhere.</p>
     </section>
+  );
+}
+
+function Envelope({ mail }: { mail: Content }) {
+  const lines = [
+    ["From", mail.sender],
+    ["To", mail.to?.join(", ")],
+    ["Cc", mail.cc?.join(", ")],
+    ["Bcc", mail.bcc?.join(", ")],
+  ].filter(([, told]) => told);
+  return (
+    <dl className="envelope">
+      {lines.map(([name, told]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{told}</dd>
+        </div>
+      ))}
+      {mail.attachments && mail.attachments.length > 0 && (
+        <div>
+          <dt>Attached</dt>
+          <dd>
+            {mail.attachments.map(({ artifact, filename }) => (
+              <a key={artifact + filename} href={`/app/api/artifacts/${artifact}`} download>
+                {filename || `${artifact.slice(0, 15)}…`}
+              </a>
+            ))}
+          </dd>
+        </div>
+      )}
+    </dl>
   );
 }
 

@@ -1,6 +1,6 @@
 /** One job: what it is, its life so far, live; what it was given and what it answered; and what to do. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect, useMemo, useState } from "react";
+import { useEffect, useState } from "react";
 import { isJobId } from "../api/client";
 import { watchJob } from "../api/feed";
 import { eventsQuery, jobQuery } from "../api/queries";
@@ -14,6 +14,7 @@ import { Snippets } from "../parts/snippets";
 import { Link } from "../router";
 import { Actions } from "./job-actions";
 import { History } from "./job-history";
+import { Kin } from "./job-kin";
 import { Mail, Pictures, Words } from "./job-looks";
 import { Timeline } from "./job-timeline";
 
@@ -52,6 +53,7 @@ export default function JobPage({ id }: { id: string }) {
         </div>
         <div className="job-side">
           <Facts job={job.data} />
+          <Kin job={job.data} />
           <History events={events.data} upto={upto} onUpto={setUpto} />
         </div>
       </div>
@@ -171,7 +173,6 @@ function Facts({ job }: { job: Job }) {
   if (job.tags.length > 0) facts.push(["Tags", job.tags.join(", ")]);
   if (job.key) facts.push(["Idempotency key", <code key="key">{job.key}</code>]);
   if (job.group) facts.push(["Group", job.group]);
-  if (job.origin) facts.push(["Made from", <Origin key="origin" id={job.origin} />]);
   if (job.misfits > 0) facts.push(["Misfit events", job.misfits]);
   return (
     <section className="panel">
@@ -185,12 +186,4 @@ function Facts({ job }: { job: Job }) {
       </dl>
     </section>
   );
-}
-
-function Origin({ id }: { id: string }) {
-  const where = useMemo(
-    () => (id.startsWith("flow.") ? `/flows/${id}` : `/jobs/${id.split(".")[0]}/${id}`),
-    [id],
-  );
-  return <Link href={where}>{id}</Link>;
 }
