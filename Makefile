@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up dashboard test check web browser screenshots format unit integration crash bench lock clean system chromium
+.PHONY: help up dashboard test check web browser screenshots grafana format unit integration crash bench lock clean system chromium
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,11 +49,14 @@ dashboard web browser screenshots:
 	@[ "$(CI)" != true ] || [ $@ = dashboard ]
 endif
 
+grafana: $(READY) ## write Grafana's dashboards again, from their code in ui/grafana
+	$(BIN)/python -P -m penstock.ui.grafana infra/grafana/dashboards
+
 format: $(READY) ## let ruff format and fix what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-unit: $(READY) ## tests that need nothing else
+unit: $(READY) system ## tests that need no server
 	$(BIN)/pytest -q -n 2 tests/unit $(ARGS)
 
 integration: $(READY) system ## tests on real servers
@@ -98,14 +101,13 @@ $(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json $(WEB)/package.
 # What pip cannot bring, for the tests only. Where it cannot be had, the tests that need it are left
 # out and named; under CI=true they fail.
 system:
-	@command -v redis-server >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-	      redis-server >/dev/null; \
-	  else \
-	    echo "No redis-server on PATH: tests on Redis are left out (on Valkey they run)." \
-	      "Install Redis 7 to run them all." >&2; \
-	  fi; }
+	@wanted=; for name in redis-server prometheus; do command -v $$name >/dev/null || wanted="$$wanted $$name"; done; \
+	[ -z "$$wanted" ] || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends $$wanted >/dev/null; \
+	else \
+	  echo "Not on PATH:$$wanted. Tests that need them are left out (on Valkey the others run)." >&2; \
+	fi
 
 chromium:
 	@command -v chromium >/dev/null || [ "$(CI)" != true ] || [ "$$(id -u)" != 0 ] || { \
