@@ -11,6 +11,7 @@ Read in this order:
     outbox      what waits to be said in the next cycle
     partition   a worker's work on one partition: loop, listen, beat
     worker      the process: startup, main loop, shutdown
+    metrics     what it measures of itself
     testing     the same executor without the loop, for tests
 
     email, image, ai    the handlers that come with Penstock

@@ -12,6 +12,8 @@ Read in this order:
     append       facts that no script which moves jobs would write; ledgers
     endings      waiting for a job's end
     artifacts    the files jobs read and write
+    telemetry    every metric: name, unit, labels, meaning (as a table: METRICS.md)
+    probes       samples of them, taken when somebody asks
     settings, connection, errors
 
 The living design is README.md in this folder.

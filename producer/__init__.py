@@ -5,6 +5,7 @@ Read in this order:
     intake     from a request to a `submitted` event: check everything, encode once
     outlet     one script call for all who submit at the same time
     client     the Python client and its handles
+    metrics    what a producer measures of itself
     commands   cancel, retry, promote, reschedule jobs; pause, limit, drain queues
     sync       the same without an event loop
     flows      graphs of jobs, and the process that carries them out; a package of its own

@@ -41,5 +41,6 @@ Read in this order:
     feed_beat       the same as messages, ten a second
     feed_condensed  the condensed feed
     feeds           both
+    feed_metrics    who follows, and who did not keep up
     feed_routes     both over HTTP
 """

@@ -20,6 +20,10 @@ The only room that knows all others. Read in this order:
     passthrough  requests and the feed on their way to the API
     webapp       the files of the web app
 
+    metrics          /metrics of a process, through OpenTelemetry's exporter
+    http_metrics     requests, measured around an app
+    process_metrics  what the system says of a process
+
     up           `penstock up`: which processes, which ports, which addresses
     supervisor   all processes, started and drained in order
     child        one of them

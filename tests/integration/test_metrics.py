@@ -18,10 +18,14 @@ from floor import done, ended, floor_on
 from jobs_for_tests import Echo, Flaky, Hopeless, Nap
 from penstock.core import telemetry
 from penstock.core.lifecycle import fold, legible
-from penstock.core.probes import Distribution, Sample
+from penstock.core.probes import Distribution, Probe, Sample
 from penstock.core.settings import Secret, Settings
 from penstock.core.telemetry import INSTRUMENTS, Instrument
 from penstock.producer.client import Handle
+from penstock.projections import feed_stream
+from penstock.projections.feed_events import following
+from penstock.projections.feed_metrics import feed_probe
+from penstock.projections.feeds import Feeds
 from penstock.projections.metrics import StateProbe
 from penstock.projections.rebuild import rebuild
 from processes import QUEUE, Site, eventually, exit_code, producing, site_on, start_worker
@@ -269,3 +273,40 @@ def unseen(samples: list[Sample]) -> float:
     [sample] = [it for it in samples if it.instrument is telemetry.UNSEEN]
     assert not isinstance(sample.value, Distribution)
     return sample.value
+
+
+async def test_who_follows_a_feed_is_told_and_who_did_not_keep_up(
+    server: RealServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_stream, "MAX_HELD", 1_000)
+    async with floor_on(server, namespace) as floor:
+        feeds = Feeds(floor.site.settings)
+        probe = feed_probe(feeds)
+        stream = feeds.exact.stream(following("", "", "", "", ""), "")
+        assert await anext(stream) == feed_stream.opening()
+        waiting = asyncio.ensure_future(anext(stream))  # joined: what comes now is kept for it
+        await floor.put()
+        assert b"event: submitted" in await asyncio.wait_for(waiting, PATIENCE_S)
+        assert await told_of_feeds(probe) == {"exact": (1, 0), "condensed": (0, 0)}
+
+        async def dropped() -> bool:
+            await floor.put(20)
+            return any(outlet.dropped for outlet in feeds.exact._outlets)
+
+        await eventually(dropped, PATIENCE_S, "it is told that it is too slow")
+        async for _ in stream:
+            pass
+        assert await told_of_feeds(probe) == {"exact": (0, 1), "condensed": (0, 0)}
+        await feeds.close()
+
+
+async def told_of_feeds(probe: Probe) -> dict[str, tuple[float, float]]:
+    """Clients and drops, by feed."""
+    values = {(it.instrument, it.labels[0]): it.value for it in await probe()}
+    found = {}
+    for feed in ("exact", "condensed"):
+        clients, drops = (values[one, feed] for one in (telemetry.SSE_CLIENTS, telemetry.SSE_DROPS))
+        assert not isinstance(clients, Distribution)
+        assert not isinstance(drops, Distribution)
+        found[feed] = (clients, drops)
+    return found
