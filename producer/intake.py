@@ -130,10 +130,8 @@ class Mould:
         )
         self._key: Final = options.key
         self._extra: Final = _extra(event, options.unique)
-        # The payload is the event's second field; what stands before and after it is the same for all.
-        head = encode(Submitted(type, _GAP))[: -len("0}")]
-        self._head: Final = head
-        self._tail: Final = encode(event)[len(head) + len("0") :]
+        self._head: Final = _head(type)
+        self._tail: Final = encode(event)[len(self._head) + len("0") :]
 
     def cast(self, payload: msgspec.Raw | bytes) -> Submission:
         """The submission of one payload (JSON), sealed if there are seals.
@@ -176,6 +174,12 @@ def prepare(
 
 
 _GAP: Final = msgspec.Raw(b"0")
+
+
+@lru_cache(maxsize=1024)
+def _head(type: str) -> bytes:
+    """What stands before the payload, the second field: the same for all jobs of a type."""
+    return encode(Submitted(type, _GAP))[: -len("0}")]
 
 
 def _extra(event: Submitted, unique: Unique | None) -> bytes:
