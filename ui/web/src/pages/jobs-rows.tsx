@@ -1,6 +1,6 @@
 /** Rows of jobs, as many as there are: only those in sight are drawn. The keyboard goes from one to the next. */
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type RefObject, useEffect, useEffectEvent, useState } from "react";
+import { type RefObject, useCallback, useEffect, useEffectEvent, useState } from "react";
 import { jobPath } from "../api/client";
 import type { JobRow } from "../api/types";
 import { typing } from "../keys";
@@ -9,7 +9,7 @@ import { Ago, Badge } from "../parts/basic";
 import { go, Link } from "../router";
 
 export const ROW_PX = 38;
-const MORE_ROWS = 50;
+const MORE_ROWS = 100;
 
 /** The row that the keyboard is on, by its id: it stays the same however many come before it. */
 export function useCursor(rows: JobRow[], room: RefObject<HTMLDivElement | null>) {
@@ -54,11 +54,13 @@ export function Rows(props: {
   more?: (() => void) | null;
 }) {
   const { rows, at, room, isLeft, note = TOOK, more } = props;
+  // With another function all rows are measured again.
+  const getItemKey = useCallback((n: number) => rows[n]?.id ?? n, [rows]);
   const virtual = useVirtualizer({
     count: rows.length,
     getScrollElement: () => room.current,
     estimateSize: () => ROW_PX,
-    getItemKey: (n) => rows[n]?.id ?? n,
+    getItemKey,
     overscan: 12,
   });
   const items = virtual.getVirtualItems();
