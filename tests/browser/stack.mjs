@@ -37,6 +37,16 @@ export async function start(environ = {}) {
       const gone = new Promise((done) => more.once("exit", done));
       return { end: () => (more.kill("SIGTERM"), gone) };
     },
+    /** A Python program with its settings; `gone` answers what it printed, or why it failed. */
+    python(...args) {
+      const child = spawn(python, args, { cwd: folder, env });
+      const said = [];
+      for (const it of [child.stdout, child.stderr]) it.on("data", (chunk) => said.push(String(chunk)));
+      const gone = new Promise((done, fail) => {
+        child.once("exit", (code) => (code ? fail(new Error(said.join(""))) : done(said.join(""))));
+      });
+      return { input: child.stdin, gone, kill: () => child.kill("SIGKILL") };
+    },
     /** End one of its processes at once; whoever supervises it starts it again. */
     async kill(role) {
       process.kill(await child(process_.pid, role), "SIGKILL");
