@@ -12,7 +12,7 @@ def slots_probe(slots: Slots, stuck: Set[object], partitions: Sequence[Partition
 
     async def probe() -> list[Sample]:
         # Counted by what runs: of what `slots` has given away, a part may be asked for and not needed.
-        busy = sum(len(partition._running) for partition in partitions)
+        busy = sum(partition.running for partition in partitions)
         counts = {"busy": busy, "stuck": len(stuck), "free": max(0, slots.total - busy - len(stuck))}
         return [Sample(names.SLOTS, count, (state,)) for state, count in counts.items()]
 

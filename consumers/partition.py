@@ -126,6 +126,11 @@ class PartitionWorker:
         self._governed = True
         self._held_s = 0.0
 
+    @property
+    def running(self) -> int:
+        """How many attempts run."""
+        return len(self._running)
+
     async def run(self) -> None:
         """Work until `stop`, then until nothing runs any more; then leave the partition."""
         await self._persist(partial(self._enter, ""))

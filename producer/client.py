@@ -202,6 +202,10 @@ class Producer:
                 answers[number] = Receipt(job_id, queue, request.type, state, answer.known)
         return answers
 
+    def buffered(self) -> dict[str, int]:
+        """How many submissions wait for the script call before them, by queue."""
+        return {queue: outlet.buffered for queue, outlet in self._outlets.items()}
+
     def handle(self, job_id: str) -> "Handle":
         """A handle on a job submitted elsewhere. Raises NotFound for a malformed id."""
         return self._handle(job_id, "", False)

@@ -9,7 +9,6 @@ def buffer_probe(producer: Producer) -> Probe:
     """How many submissions wait, by queue."""
 
     async def probe() -> list[Sample]:
-        waiting = {queue: outlet._buffered for queue, outlet in producer._outlets.items()}
-        return [Sample(names.BUFFERED, count, (queue,)) for queue, count in waiting.items()]
+        return [Sample(names.BUFFERED, count, (queue,)) for queue, count in producer.buffered().items()]
 
     return probe

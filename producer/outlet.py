@@ -55,6 +55,11 @@ class Outlet:
         self._busy = False
         self._sender: asyncio.Task[None] | None = None
 
+    @property
+    def buffered(self) -> int:
+        """How many submissions wait for the call under way."""
+        return self._buffered
+
     async def submit(self, jobs: Sequence[Submission]) -> list[Accepted]:
         """Accept jobs. Raises Unavailable when the server stays away, or too many wait already."""
         accepted: list[Accepted] = []
