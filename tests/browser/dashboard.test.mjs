@@ -115,8 +115,8 @@ test("jobs are found by a word in their payload", { skip }, async () => {
   await submit(stack, "ai", sentence("Etwas anderes."));
   const page = await open("/jobs");
   await page.getByLabel("Text in payload, result or error").fill("zitronenfalter");
-  await page.locator(`.found [data-job="${id}"]`).waitFor();
-  await page.locator(".list-foot", { hasText: "1 found" }).waitFor();
+  await page.locator(`[data-job="${id}"]`).waitFor();
+  await page.locator(".search-line", { hasText: "1 found" }).waitFor();
   assert.deepEqual(await rows(page), [id]);
   await page.waitForURL(/text=zitronenfalter/);
   await page.context().close();
@@ -168,6 +168,7 @@ test("axe finds nothing serious on any page, light and dark", { skip }, async ()
 });
 
 test("with a password: login, what may not be, and a change from elsewhere", { skip }, async () => {
+  await submit(guarded, "ai", sentence("Guten Tag."));
   const page = await open("/jobs", { url: guarded.url });
   const enter = async (password) => {
     await page.getByLabel("Password").fill(password);
