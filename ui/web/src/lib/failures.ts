@@ -1,7 +1,7 @@
 /** What the messages of one kind of failure share. */
 
 const MAX_WORDS = 300;
-const PLACEHOLDERS = /<(?:url|address|id|path)>|'…'|#/;
+const PLACEHOLDERS = /<(?:url|address|id|path)>|'…'|#|\(sealed\)/;
 
 /** The longest words of a grouped message that stand in all of its failures: what the server's filter, which
  * looks for a part of `Class: message`, can be told. */

@@ -87,7 +87,7 @@ function GroupCard({ queue, group }: { queue: string; group: FailureGroup }) {
           <Ago at={group.last_at} />
         </span>
         <span className="actions">
-          <Link className="button quiet" href={`/jobs?queue=${queue}&state=failed&type=${one}`}>
+          <Link className="button quiet" href={`/jobs?${new URLSearchParams(filter)}`}>
             Show jobs
           </Link>
           <Link className="button quiet" href={jobPath(group.jobs[0] ?? "")}>
