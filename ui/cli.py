@@ -19,6 +19,7 @@ from penstock.ui import (
     control_commands,
     flow_commands,
     processes,
+    replay_commands,
     schedule_commands,
     webhook_commands,
 )
@@ -33,6 +34,7 @@ app: Final = typer.Typer(
 app.add_typer(control_commands.app)
 app.add_typer(bulk_commands.app)
 app.add_typer(flow_commands.app, name="flow")
+app.add_typer(replay_commands.app, name="replay")
 app.add_typer(schedule_commands.app, name="schedules")
 app.add_typer(webhook_commands.app, name="webhook")
 

@@ -1,0 +1,113 @@
+"""One job's story and its words: gaps, states, misfits, and nothing that a terminal would obey."""
+
+import msgspec
+import pytest
+
+from penstock.core.errors import NotFound
+from penstock.core.events import (
+    AnyBody,
+    AttemptFailed,
+    Completed,
+    Event,
+    Progressed,
+    Started,
+    Submitted,
+    encode,
+)
+from penstock.core.keys import Keys
+from penstock.projections.details import EventDetail, event_detail
+from penstock.projections.replay.telling import story
+from penstock.projections.replay.words import MAX_CHARS, duration, words
+from penstock.ui.replay_output import print_story
+
+KEYS = Keys("penstock").partition("mail")
+FIRST = "1000-0"
+
+
+def event(position: str, tag: str, body: AnyBody) -> Event:
+    return Event(position, tag, FIRST, encode(body))
+
+
+SUBMITTED = event(FIRST, "submitted", Submitted("mail.send", msgspec.Raw(b'{"to":"ada"}'), by="ada"))
+EVENTS = [
+    SUBMITTED,
+    event("1250-0", "started", Started(1, "worker-1")),
+    *(event(f"{1300 + n}-0", "progressed", Progressed(n / 10, f"step {n}")) for n in range(5)),
+    event("1400-0", "attempt_failed", AttemptFailed(1, "TimeoutError", "no answer", 60, "Traceback: x", 40)),
+    event("61400-0", "started", Started(2, "worker-2")),
+    event("61500-0", "attempt_failed", AttemptFailed(2, "TimeoutError", "no answer", 60, ms=7)),
+    event("121500-0", "started", Started(3, "worker-2")),
+    event("121501-0", "completed", Completed(3, 1.5, msgspec.Raw(b'"sent"'))),
+    event("121502-0", "completed", Completed(3, 1.5)),
+]
+
+
+def test_each_event_has_its_gap_its_state_and_its_attempt() -> None:
+    told = story(KEYS, FIRST, EVENTS)
+    assert (told.job.id, told.job.state, told.job.attempt, told.job.misfits) == (
+        *("mail.0.1000-0", "completed", 3),
+        1,
+    )
+    assert [step.gap_ms for step in told.events[:3]] == [0, 250, 50]
+    assert [step.state for step in told.events if step.event != "progressed"] == [
+        *("waiting", "active", "delayed", "active", "delayed", "active", "completed", "completed"),
+    ]
+    assert [step.fits for step in told.events] == [True] * 12 + [False]
+    assert [step.attempt for step in told.events][-2:] == [3, 3]
+    assert sum(step.gap_ms for step in told.events) == 120_502
+
+
+def test_a_story_without_its_beginning_is_not_told() -> None:
+    for events in ([], EVENTS[1:]):
+        with pytest.raises(NotFound):
+            story(KEYS, FIRST, events)
+
+
+def test_people_see_talk_and_repeated_errors_folded(capsys: pytest.CaptureFixture[str]) -> None:
+    print_story(story(KEYS, FIRST, EVENTS))
+    out = capsys.readouterr().out
+    assert "40% step 4 (the last of 5)" in out
+    assert "step 2" not in out
+    assert "attempt 1: TimeoutError: no answer after 40 ms again in 1 min" in out
+    assert "attempt 2: the same error again after 7 ms" in out
+    assert "completed (did not fit)" in out
+    assert "+1 min" in out
+    assert "Traceback" not in out
+    print_story(story(KEYS, FIRST, EVENTS), full=True)
+    out = capsys.readouterr().out
+    assert "step 2" in out
+    assert "Traceback: x" in out
+
+
+@pytest.mark.parametrize(
+    ("tag", "body", "said"),
+    [
+        ("submitted", b'{"type":"a.b","payload":{"x":1},"delay":3}', 'a.b {"x":1} delay=3'),
+        ("completed", b"{}", ""),
+        ("completed", b'{"ms":1234,"result":{"a":1}}', 'after 1.2 s result {"a":1}'),
+        ("failed", b'{"reason":"crashed","error":"WorkerLost","message":""}', "crashed: WorkerLost"),
+        ("lease_expired", b'{"worker":"w","crashes":2}', "w fell silent (lost 2 times)"),
+        ("queue_limited", b'{"rate":5,"by":"ada"}', "rate=5 by=ada"),
+        ("logged", b'{"line":"two\\nlines \\u001b[31mred"}', "two lines \N{REPLACEMENT CHARACTER}[31mred"),
+        ("unheard_of", b'{"a":[1]}', "a=[1]"),
+        ("unreadable", b"no json", "no json"),
+    ],
+)
+def test_an_event_in_words(tag: str, body: bytes, said: str) -> None:
+    assert words(event_detail(Event("5-0", tag, FIRST, body))) == said
+
+
+def test_words_are_bounded() -> None:
+    data = msgspec.Raw(msgspec.json.encode({"line": "x" * 10_000}))
+    assert len(words(EventDetail("5-0", "", "logged", data))) == MAX_CHARS
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [
+        *((0, "0 ms"), (1.23456, "1.23 ms"), (999, "999 ms"), (1500, "1.5 s"), (60_000, "1 min")),
+        *((125_000, "2 min 5 s"), (3_600_000 * 25, "1 d 1 h"), (3_600_000, "1 h")),
+    ],
+)
+def test_durations(ms: float, said: str) -> None:
+    assert duration(ms) == said

@@ -1,0 +1,100 @@
+"""How `penstock replay` prints stories and events for people."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+import msgspec
+from rich.text import Text
+
+from penstock.projections.details import EventDetail
+from penstock.projections.replay.telling import Step, Story
+from penstock.projections.replay.words import duration, words
+from penstock.ui.output import print_facts, print_table
+
+COLOURS: Final = {
+    "submitted": "cyan",
+    "requeued": "cyan",
+    "completed": "green",
+    "failed": "bold red",
+    "attempt_failed": "red",
+    "lease_expired": "yellow",
+    "released": "yellow",
+    "cancelled": "magenta",
+}
+# Handlers may say much: of signs of progress that follow one another the last one is shown.
+_TALK: Final = ("progressed", "logged")
+
+
+def print_story(told: Story, *, full: bool = False) -> None:
+    """The job, then its events; with `full` none is folded into another, and tracebacks are told."""
+    job = told.job
+    error = f"{job.error.error}: {job.error.message}" if job.error else ""
+    print_facts(
+        [
+            ("job", job.id),
+            ("type", job.type),
+            ("state", job.state),
+            ("attempt", f"{job.attempt} of {job.attempts}"),
+            ("by", job.by),
+            ("origin", job.origin),
+            ("submitted", job.submitted_at),
+            ("finished", job.finished_at),
+            ("waited", duration(job.wait_ms) if job.wait_ms is not None else ""),
+            ("ran", duration(job.run_ms) if job.run_ms is not None else ""),
+            ("error", error),
+            ("misfits", job.misfits or ""),
+        ]
+    )
+    sys.stdout.write("\n")
+    print_table(("at", "after", "event", "state", "what"), list(_rows(told.events, full=full)))
+    if full:
+        _print_tracebacks(told.events)
+
+
+def coloured(text: str, event: str) -> Text:
+    """A line of a terminal in the event's colour."""
+    return Text(text, style=COLOURS.get(event, ""))
+
+
+def _rows(steps: Sequence[Step], *, full: bool) -> Iterator[list[Any]]:
+    last_error = ""
+    for talk, group in groupby(steps, lambda step: not full and step.event in _TALK):
+        run = list(group)
+        if talk and len(run) > 2:
+            yield _row(run[0], run[0].gap_ms, _said(run[0]))
+            gap = sum(step.gap_ms for step in run[1:])
+            yield _row(run[-1], gap, f"{_said(run[-1])} (the last of {len(run)})")
+            continue
+        for step in run:
+            said, error = _said(step), _error(step)
+            if error and error == last_error and not full:
+                said = said.replace(error, "the same error again", 1)
+            last_error = error or last_error
+            yield _row(step, step.gap_ms, said)
+
+
+def _row(step: Step, gap_ms: int, said: str) -> list[Any]:
+    state = step.state if step.fits else f"{step.state} (did not fit)"
+    return [step.at, f"+{duration(gap_ms)}" if gap_ms else "", step.event, state, said]
+
+
+def _said(step: Step) -> str:
+    return words(EventDetail(step.position, step.at, step.event, step.data))
+
+
+def _error(step: Step) -> str:
+    """How an attempt failed, as its line says it."""
+    from penstock.projections.replay.words import error
+
+    return error(msgspec.json.decode(step.data)) if step.event in ("attempt_failed", "failed") else ""
+
+
+def _print_tracebacks(steps: Sequence[Step]) -> None:
+    for step in steps:
+        if step.event in ("attempt_failed", "failed"):
+            traceback = str(msgspec.json.decode(step.data).get("traceback", ""))
+            if traceback:
+                plain = "".join(char for char in traceback if char.isprintable() or char in "\n\t")
+                sys.stdout.write(f"\n{step.at}  {step.event}\n{plain.rstrip()}\n")
