@@ -22,10 +22,12 @@ Read in this order:
     moments            moments as people write them
     series             figures over time, for charts
     failures           failed jobs by error
+    known              words to look for: types, tags, workers, errors
+    children           the jobs made from a job
     search             a search through all jobs, told as it goes on
     past               a partition as it was
     travel             the questions, as of a moment
-    exploring_routes   charts, failures and the search over HTTP
+    exploring_routes   charts, failures, the search and the rest over HTTP
 
     metrics_types    what the views have counted, as samples for Prometheus
     metrics_server   what Redis says of itself

@@ -18,6 +18,7 @@ The only room that knows all others. Read in this order:
     dashboard    the dashboard's server: who may what, the API behind it
     sessions     signed cookies, roles, passwords
     passthrough  requests and the feed on their way to the API
+    mail_preview the mail of a job as it looks
     webapp       the files of the web app
 
     metrics          /metrics of a process, through OpenTelemetry's exporter

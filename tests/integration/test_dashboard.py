@@ -366,7 +366,7 @@ async def test_an_app_that_was_not_built_says_how(tmp_path: Path) -> None:
     assert b"make dashboard" in page.content
 
 
-WILD = {
+WILD: dict[str, Any] = {
     "to": ["ada@example.org"],
     "subject": "Wild",
     "text": "a < b & c",
