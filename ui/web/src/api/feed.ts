@@ -36,6 +36,7 @@ let source: EventSource | null = null;
 let cursor = "";
 let watched = "";
 let watcher: Watcher | null = null;
+let since = Number.POSITIVE_INFINITY;
 
 /** Open the feed and tell `to` of what it holds; answers how to close it. */
 export function follow(to: QueryClient): () => void {
@@ -49,8 +50,9 @@ export function follow(to: QueryClient): () => void {
   };
   document.addEventListener("visibilitychange", look);
   const ticking = setInterval(() => {
-    if (source === null) return;
     const now = Date.now();
+    // The rates of the last second are known a second after the stream begins.
+    if (source === null || link !== "live" || now - since < 1000) return;
     ticks = [...ticks.filter((it) => it.at > now - KEPT_S * 1000), { at: now, rates }];
     tell();
   }, 1000);
@@ -104,6 +106,7 @@ function open() {
     take(JSON.parse(event.data) as Changes);
     if (!first) return;
     first = false;
+    since = Date.now();
     if (!fits) reset();
     if (watcher?.id === watched) watcher.onOpen();
   });
@@ -117,7 +120,11 @@ function close() {
 function take(changes: Changes) {
   rates = { ...rates };
   for (const [queue, told] of Object.entries(changes.queues)) rates[queue] = told.rates;
+  const known = client?.getQueryData<Queue[]>(["queues"])?.map((it) => it.queue);
   client?.setQueryData<Queue[]>(["queues"], (old) => withCounts(old, changes));
+  const isNew = (queue: string) => known !== undefined && !known.includes(queue);
+  if (Object.keys(changes.queues).some(isNew))
+    client?.invalidateQueries({ queryKey: ["queues"] }, { cancelRefetch: false });
   for (const listener of listeners) listener(changes);
   if (changes.job_events && watcher?.id === watched) watcher.onEvents(changes.job_events);
 }
@@ -160,6 +167,7 @@ function withCounts(old: Queue[] | undefined, changes: Changes): Queue[] | undef
 
 function become(state: Link) {
   if (state === link) return;
+  if (state === "live") since = Date.now();
   link = state;
   tell();
 }
