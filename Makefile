@@ -39,7 +39,7 @@ web: $(APP) ## lint, types and unit tests of the web app
 	cd $(WEB) && npm run --silent check && npm test --silent
 
 browser: $(READY) $(APP) chromium ## the web app in Chromium, on real servers
-	node --test --test-timeout=100000 tests/browser/*.test.mjs
+	node --test --test-timeout=300000 tests/browser/*.test.mjs
 
 screenshots: $(APP) ## pictures of each page of a running dashboard (ARGS="URL FOLDER")
 	node tests/browser/look.mjs $(ARGS)
