@@ -1,16 +1,22 @@
 """How `penstock replay` prints stories and events for people."""
 
+import asyncio
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
 import msgspec
+from rich.console import Console
 from rich.text import Text
 
-from penstock.projections.details import EventDetail
+from penstock.core.events import QUEUE_TAGS
+from penstock.core.keys import PartitionKeys
+from penstock.projections.details import EventDetail, event_detail
+from penstock.projections.feed_events import Told, write
 from penstock.projections.replay.telling import Step, Story
-from penstock.projections.replay.words import duration, words
+from penstock.projections.replay.words import duration, error, words
 from penstock.ui.output import print_facts, print_table
 
 COLOURS: Final = {
@@ -53,9 +59,49 @@ def print_story(told: Story, *, full: bool = False) -> None:
         _print_tracebacks(told.events)
 
 
-def coloured(text: str, event: str) -> Text:
-    """A line of a terminal in the event's colour."""
-    return Text(text, style=COLOURS.get(event, ""))
+class Printer:
+    """Prints events one by one: readable lines, or NDJSON. When nobody reads them any more, it sets
+    `stop` and prints no more."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.stop: asyncio.Event | None = None
+        self.closed = False
+        self._as_json: Final = as_json
+        self._console: Final = Console(highlight=False, soft_wrap=True) if sys.stdout.isatty() else None
+
+    def tell(self, keys: PartitionKeys, told: Told) -> None:
+        """One event."""
+        if self.closed:
+            return
+        try:
+            if self._as_json:
+                sys.stdout.write(write(keys, told)[1].decode(errors="replace") + "\n")
+            else:
+                self._print(keys, told)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self.closed = True
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
+            if self.stop is not None:
+                self.stop.set()
+
+    def _print(self, keys: PartitionKeys, told: Told) -> None:
+        event, _ = told.read
+        shown = event_detail(event, told.type or "")
+        job = keys.queue if event.tag in QUEUE_TAGS else keys.job_id(event.job)
+        line = f"{shown.at}  {job}  {_padded(event.tag)}  {words(shown)}".rstrip()
+        if self._console is None:
+            sys.stdout.write(line + "\n")
+        else:
+            self._console.print(Text(line, style=COLOURS.get(event.tag, "")))
+
+
+def _padded(tag: str) -> str:
+    """An event's name, as wide as the names of what happens to jobs; one from a foreign hand as text."""
+    name = "".join(char for char in tag[:64] if char.isprintable()) or "unreadable"
+    return f"{name:<14}"
 
 
 def _rows(steps: Sequence[Step], *, full: bool) -> Iterator[list[Any]]:
@@ -86,8 +132,6 @@ def _said(step: Step) -> str:
 
 def _error(step: Step) -> str:
     """How an attempt failed, as its line says it."""
-    from penstock.projections.replay.words import error
-
     return error(msgspec.json.decode(step.data)) if step.event in ("attempt_failed", "failed") else ""
 
 

@@ -1,0 +1,32 @@
+"""What people ask for, checked: moments, names of events. Whatever is wrong is Refused, in one line."""
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from penstock.core.errors import Refused
+from penstock.core.events import TAGS
+from penstock.projections.moments import moment
+
+_AGO: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)")
+_UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def moment_of(name: str, text: str) -> int | None:
+    """A moment as Unix ms: ISO 8601 with a time zone, Unix ms, or so long ago (90s, 15m, 2h, 3d); None for
+    no text. Raises Refused."""
+    if not text:
+        return None
+    ago = _AGO.fullmatch(text)
+    if ago is not None:
+        return max(0, time.time_ns() // 1_000_000 - int(ago[1]) * _UNIT_MS[ago[2]])
+    return moment(name, text)
+
+
+def known_events(names: Sequence[str] | None) -> frozenset[str]:
+    """Names of events. Raises Refused for one that no event has."""
+    for name in names or ():
+        if name not in TAGS:
+            raise Refused(f"there is no event {name!r}; there are: {', '.join(TAGS)}")
+    return frozenset(names or ())

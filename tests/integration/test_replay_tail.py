@@ -1,0 +1,200 @@
+"""`penstock replay tail`: all that happens is told once, in order, also when the server dies meanwhile."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from commands import Command
+from histories import Author, until
+from penstock.core.connection import command, connect
+from penstock.core.errors import InvalidJob, Refused
+from penstock.core.events import Failed, Submitted, encode
+from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.log import Log
+from penstock.core.positions import milliseconds
+from penstock.core.settings import Secret, Settings
+from penstock.projections.feed_events import Told, Wanted, following
+from penstock.projections.replay.asking import known_events, moment_of
+from penstock.projections.replay.span import before
+from penstock.projections.replay.tail import Follow, follow_logs
+from servers import RealServer
+
+
+@pytest.fixture
+def settings(server: RealServer, namespace: str) -> Settings:
+    return Settings(redis_url=Secret(server.url), namespace=namespace)
+
+
+class Heard:
+    """A tail in this process, and what it told."""
+
+    def __init__(self, settings: Settings, **follow: object) -> None:
+        self.events: list[tuple[str, str, str]] = []
+        self.stop = asyncio.Event()
+        asked = Follow(**follow)  # type: ignore[arg-type]
+        self.task = asyncio.create_task(follow_logs(settings, asked, self._tell, self.stop))
+
+    def _tell(self, keys: PartitionKeys, told: Told) -> None:
+        event, _ = told.read
+        self.events.append((keys.queue, event.position, event.tag))
+
+    async def until(self, count: int) -> list[tuple[str, str, str]]:
+        async def enough() -> bool:
+            if self.task.done():
+                self.task.result()
+            return len(self.events) >= count
+
+        await until(enough, f"{count} events are told")
+        return self.events
+
+    async def end(self) -> None:
+        self.stop.set()
+        await asyncio.wait_for(self.task, 10)
+
+
+async def test_from_a_moment_on_everything_is_told_once_and_followed(settings: Settings) -> None:
+    keys = Keys(settings.namespace).partition("mail")
+    async with connect(settings) as redis:
+        author = Author(redis, keys, seed=2)
+        for _ in range(6):
+            await author.scene()
+        await command(redis, "SADD", keys.queues, "mail")
+        heard = Heard(settings, since=0)
+        await heard.until(1)
+        for _ in range(6):
+            await author.scene()
+        other = Author(redis, Keys(settings.namespace).partition("other"), seed=3)
+        await other.scene()  # a queue that comes later is followed too, from its beginning
+        await command(redis, "SADD", keys.queues, "other")
+        logs = {"mail": Log(redis, keys), "other": Log(redis, other.keys)}
+        written = {queue: await log.page("0-0", 100_000) for queue, log in logs.items()}
+        events = await heard.until(sum(map(len, written.values())))
+        await heard.end()
+        for queue, log in written.items():
+            told = [(position, tag) for name, position, tag in events if name == queue]
+            assert told == [(event.position, event.tag) for event in log]
+
+
+async def test_filters(settings: Settings) -> None:
+    keys = Keys(settings.namespace).partition("mail")
+    async with connect(settings) as redis:
+        author = Author(redis, keys, seed=2)
+        await author.dispatch.open()
+        [job] = await author.submit(1, type="mail.send")
+        for _ in range(4):
+            await author.scene()
+        events = await Log(redis, keys).page("0-0", 100_000)
+        types = {it.position: it.body for it in events if it.tag == "submitted"}
+        bulk = [it.position for it in events if b'"type":"mail.bulk"' in types.get(it.job, b"")]
+        cases: list[tuple[Follow, list[str]]] = [
+            (Follow(wanted=following("", "mail.bulk", "", "", "")), bulk),
+            (Follow(wanted=Wanted(job=f"mail.0.{job}")), [it.position for it in events if it.job == job]),
+            (Follow(events=known_events(["failed"])), [it.position for it in events if it.tag == "failed"]),
+            (
+                Follow(wanted=Wanted(state="completed")),
+                [it.position for it in events if it.tag == "completed"],
+            ),
+            (Follow(queues=("mail",), wanted=Wanted(type="no.such")), []),
+        ]
+        for follow, expected in cases:
+            fields = {name: getattr(follow, name) for name in Follow.__struct_fields__}
+            heard = Heard(settings, **{**fields, "since": 0})
+            told = await heard.until(len(expected))
+            await heard.end()
+            assert [position for _, position, _ in told] == expected
+
+
+async def test_what_is_wrong_is_refused(settings: Settings) -> None:
+    keys = Keys(settings.namespace).partition("mail")
+    async with connect(settings) as redis:
+        author = Author(redis, keys)
+        await author.dispatch.open()
+        first, second, _ = await author.submit(3)
+        with pytest.raises(Refused, match="no queue 'nosuch'; there are: mail"):
+            await follow_logs(settings, Follow(queues=("nosuch",)), lambda *_: None, asyncio.Event())
+        await command(redis, "XDEL", keys.log, first)
+        early = Follow(since=milliseconds(second) - 60_000)
+        with pytest.raises(Refused, match="is before the log of mail begins, at 20"):
+            await follow_logs(settings, early, lambda *_: None, asyncio.Event())
+    with pytest.raises(Refused, match="no event 'complete'; there are: submitted, "):
+        known_events(["complete"])
+    with pytest.raises(InvalidJob, match=r"--from: 'yesterday' is no moment"):
+        moment_of("--from", "yesterday")
+    assert moment_of("--from", "1000") == 1000
+    assert before(0) == "0-0"
+
+
+def test_a_restarted_server_is_waited_for_and_said(
+    make_server: Callable[..., RealServer], penstock: Callable[..., Command], namespace: str
+) -> None:
+    server = make_server("redis", fsync="always")
+    keys = Keys(namespace).partition("mail")
+
+    def append(tag: str, body: object) -> None:
+        with server.client() as client:
+            client.xadd(keys.log, {"event": tag, "job": "", "body": encode(body)})
+
+    with server.client() as client:
+        client.sadd(keys.queues, "mail")
+        client.set(keys.epoch, "e1")
+    append("submitted", Submitted("mail.send", msgspec.Raw(b"{}")))
+    tail = penstock(
+        *("replay", "tail", "--from", "1h"),
+        PENSTOCK_REDIS_URL=server.url,
+        PENSTOCK_NAMESPACE=namespace,
+    )
+    tail.says("submitted       mail.send {}")
+    server.kill()
+    tail.says("mail.0: lost the log")
+    server.start()
+    append("failed", Failed("permanent", "ValueError", "no such mailbox"))
+    tail.says("mail.0: the log is back")
+    tail.says("failed          permanent: ValueError: no such mailbox")
+    tail.signal(signal.SIGINT)
+    assert tail.wait() == 0
+    assert tail.output.count("mail.send {}") == 1
+    assert "Traceback" not in tail.output
+
+
+def piped(settings: Settings, folder: Path, pipe: int) -> "subprocess.Popen[bytes]":
+    """`penstock replay tail --json` into a pipe."""
+    environ = {"PENSTOCK_REDIS_URL": settings.redis_url.reveal(), "PENSTOCK_NAMESPACE": settings.namespace}
+    words = [sys.executable, "-P", "-m", "penstock.ui", "replay", "tail", "--json", "--from", "1h"]
+    with (folder / "errors").open("wb") as errors:
+        return subprocess.Popen(words, env={**os.environ, **environ}, stdout=pipe, stderr=errors, cwd=folder)
+
+
+async def test_a_closed_pipe_ends_it_quietly(settings: Settings, tmp_path: Path) -> None:
+    keys = Keys(settings.namespace).partition("mail")
+    async with connect(settings) as redis:
+        author = Author(redis, keys)
+        await author.dispatch.open()
+        await author.submit(1, payload={"n": 1})
+        reading, writing = os.pipe()
+        process = piped(settings, tmp_path, writing)
+        os.close(writing)
+        try:
+            with os.fdopen(reading, "rb") as pipe:
+                line = await asyncio.to_thread(pipe.readline)
+            event = json.loads(line)
+            assert (event["queue"], event["event"], event["type"]) == ("mail", "submitted", event["type"])
+            assert event["data"]["payload"] == {"n": 1}
+
+            async def ended() -> bool:
+                await author.submit(1)  # there is something to say, and nobody who reads it
+                return process.poll() is not None
+
+            await until(ended, "it ends")
+            assert process.returncode == 0
+            assert (tmp_path / "errors").read_text() == ""
+        finally:
+            process.kill()
+            process.wait()
