@@ -67,9 +67,7 @@ async def test_each_of_many_clients_gets_every_event_in_order(
         assert await clients.wait() == 0
         assert took < SECONDS * 1.5, "the machine is too busy to say anything"
         told = json.loads(answer)
-        print(
-            f"{told['bytes'] / 1e9:.1f} GB; submitted in {took:.1f} s, all told {late:.1f} s after"
-        )
+        print(f"{told['bytes'] / 1e9:.1f} GB; submitted in {took:.1f} s, all told {late:.1f} s after")
         assert sum(told["same"]) == CLIENTS
         events = await _whole(Log(redis, keys))
     assert len(events) == 3 * total + 1
