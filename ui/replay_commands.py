@@ -2,6 +2,7 @@
 PENSTOCK_REDIS_URL, or the one of `penstock up` in this folder), so they work whatever else is down."""
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -35,6 +36,8 @@ Events = Annotated[
 From = Annotated[
     str, typer.Option("--from", help="From when on: 2026-11-24T07:45:00Z, Unix ms, or 15m, 2h, 3d ago.")
 ]
+To = Annotated[str, typer.Option("--to", help="Before when, as --from.")]
+OnlyJob = Annotated[str, typer.Option("--job", help="Only this job, like email.0.1795477369681-0.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Like email.0.1795477369681-0.")]
 
 
@@ -60,7 +63,7 @@ def show(
 def tail(
     queue: Queues = None,
     type: Type = "",
-    job: Annotated[str, typer.Option(help="Only this job, like email.0.1795477369681-0.")] = "",
+    job: OnlyJob = "",
     tag: Tag = "",
     event: Events = None,
     state: Annotated[str, typer.Option(help="Only events that lead a job into this state.")] = "",
@@ -79,6 +82,50 @@ def tail(
     settings = _settings()
     configure_logging(settings, "replay")
     asyncio.run(_tail(settings, follow, Printer(as_json=as_json)))
+
+
+@app.command()
+def grep(
+    text: Annotated[
+        str, typer.Argument(metavar="[PATTERN]", help="A regular expression, found in the event's body.")
+    ] = "",
+    where: Annotated[
+        str, typer.Option(help="A JMESPath expression on the body, like 'payload.to && attempt > `1`'.")
+    ] = "",
+    ignore_case: Annotated[bool, typer.Option("--ignore-case", "-i", help="For PATTERN.")] = False,
+    queue: Queues = None,
+    type: Type = "",
+    job: OnlyJob = "",
+    tag: Tag = "",
+    event: Events = None,
+    since: From = "",
+    until: To = "",
+    limit: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: never.")] = 0,
+    as_json: NdJson = False,
+) -> None:
+    """Search the log: every event that fits all that is said, oldest first, queue by queue."""
+    from penstock.projections.replay.sieve import Sought, expression, pattern
+    from penstock.ui.replay_output import Printer
+    from penstock.ui.replay_search import Search, search
+
+    address = parse_job_id(job) if job else None
+    asked = Search(
+        queues=(address.queue,) if address else tuple(queue or ()),
+        sought=Sought(
+            type=type,
+            tag=tag,
+            job=address.position if address else "",
+            events=known_events(event),
+            text=pattern(text, ignore_case=ignore_case),
+            where=expression(where),
+        ),
+        since=moment_of("--from", since),
+        until=moment_of("--to", until),
+        limit=limit,
+    )
+    printer = Printer(as_json=as_json or not sys.stdout.isatty())
+    asyncio.run(search(_settings(), asked, printer))
+    printer.flush()
 
 
 async def _tail(settings: Settings, follow: "Follow", printer: "Printer") -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, Final
 
@@ -66,19 +67,36 @@ class Printer:
     def __init__(self, *, as_json: bool) -> None:
         self.stop: asyncio.Event | None = None
         self.closed = False
+        self.console: Final = Console(highlight=False, soft_wrap=True) if sys.stdout.isatty() else None
         self._as_json: Final = as_json
-        self._console: Final = Console(highlight=False, soft_wrap=True) if sys.stdout.isatty() else None
 
     def tell(self, keys: PartitionKeys, told: Told) -> None:
         """One event."""
         if self.closed:
             return
-        try:
-            if self._as_json:
-                sys.stdout.write(write(keys, told)[1].decode(errors="replace") + "\n")
-            else:
-                self._print(keys, told)
+        if self._as_json:
+            self._print(write(keys, told)[1].decode(errors="replace"), "")
+        else:
+            self._print(_line(keys, told), COLOURS.get(told.read[0].tag, ""))
+        if self.stop is not None:  # somebody waits for it
+            self.flush()
+
+    def flush(self) -> None:
+        """All that was printed is out."""
+        with self._open():
             sys.stdout.flush()
+
+    def _print(self, line: str, style: str) -> None:
+        with self._open():
+            if self.console is None:
+                sys.stdout.write(line + "\n")
+            else:
+                self.console.print(Text(line, style=style))
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        try:
+            yield
         except BrokenPipeError:
             self.closed = True
             null = os.open(os.devnull, os.O_WRONLY)
@@ -87,15 +105,12 @@ class Printer:
             if self.stop is not None:
                 self.stop.set()
 
-    def _print(self, keys: PartitionKeys, told: Told) -> None:
-        event, _ = told.read
-        shown = event_detail(event, told.type or "")
-        job = keys.queue if event.tag in QUEUE_TAGS else keys.job_id(event.job)
-        line = f"{shown.at}  {job}  {_padded(event.tag)}  {words(shown)}".rstrip()
-        if self._console is None:
-            sys.stdout.write(line + "\n")
-        else:
-            self._console.print(Text(line, style=COLOURS.get(event.tag, "")))
+
+def _line(keys: PartitionKeys, told: Told) -> str:
+    event, _ = told.read
+    shown = event_detail(event, told.type or "")
+    job = keys.queue if event.tag in QUEUE_TAGS else keys.job_id(event.job)
+    return f"{shown.at}  {job}  {_padded(event.tag)}  {words(shown)}".rstrip()
 
 
 def _padded(tag: str) -> str:

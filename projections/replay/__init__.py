@@ -1,6 +1,12 @@
-"""The replay tool: what an event log can do and a queue without one cannot. Read in this order:
+"""The replay tool: what an event log can do and a queue without one cannot.
 
-words       an event in a few words
-telling     one job's story, event by event
-tail        the logs as they grow
+Read in this order:
+
+    asking      what people ask for, checked
+    span        which stretch of a log is meant
+    words       an event in a few words
+    telling     one job's story, event by event
+    tail        the logs as they grow
+    sieve       which events are looked for
+    grep        a search through the log itself
 """

@@ -11,6 +11,7 @@ from commands import Command
 from histories import Author, completed
 from penstock.core.connection import connect
 from penstock.core.keys import Keys
+from penstock.core.log import Log
 from penstock.core.settings import Secret, Settings
 from processes import exit_code
 from servers import RealServer
@@ -60,3 +61,43 @@ async def test_show_tells_one_jobs_story(author: Author, run: Run) -> None:
     assert [step["event"] for step in story["events"]] == ["submitted", "started", "completed"]
     assert "no job mail.0.5-5" in await run("show", "mail.0.5-5", code=1)
     assert "is not a job id" in await run("show", "nonsense", code=1)
+
+
+async def test_grep_in_a_pipe_answers_json_lines(author: Author, run: Run) -> None:
+    await author.dispatch.open()
+    for _ in range(3):
+        await author.scene()
+    events = await Log(author.redis, author.keys).page("0-0", 100_000)
+    failed = [event.position for event in events if event.tag == "failed"]
+    lines = [
+        json.loads(line)
+        for line in (await run("grep", "--event", "failed", "--queue", "mail")).split("\n")[:-1]
+    ]
+    assert [line["position"] for line in lines] == failed
+    assert {line["data"]["error"] for line in lines} <= {"ValueError", "WorkerLost"}
+    assert len((await run("grep", "MAIL\\.", "-i", "--limit", "7")).splitlines()) == 7
+    [line] = (await run("grep", "--job", f"mail.0.{author.jobs[0]}", "--event", "submitted")).splitlines()
+    assert json.loads(line)["job"] == f"mail.0.{author.jobs[0]}"
+    assert await run("grep", "--where", "payload.nothing") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["grep", "("], "'(' is no regular expression"),
+        (["grep", "--where", "a["], "'a[' is no JMESPath expression"),
+        (["grep", "--event", "complete"], "there is no event 'complete'"),
+        (["grep", "--queue", "nosuch"], "there is no queue 'nosuch'; there are: mail"),
+        (["grep", "--from", "1h", "--to", "2h"], "that is no time at all"),
+        (["tail", "--from", "yesterday"], "--from: 'yesterday' is no moment"),
+        (["tail", "--state", "done"], "'done' is none of waiting"),
+    ],
+)
+async def test_what_is_wrong_is_one_line_and_exit_2(
+    author: Author, run: Run, words: list[str], says: str
+) -> None:
+    await author.dispatch.open()
+    output = await run(*words, code=2)
+    assert output.startswith("penstock: ")
+    assert output.count("\n") == 1
+    assert says in output
