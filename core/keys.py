@@ -32,6 +32,8 @@ them together on a single server and on a cluster alike. With the namespace `pen
     penstock:{email.0}:view:loose            zset    events that belong to no job, in log order
     penstock:{email.0}:view:stats            string  counts, totals
     penstock:{email.0}:view:minutes          hash    minute → what happened in it
+    penstock:{email.0}:shadow:<view>         (each)  views that are being made anew beside these
+    penstock:{email.0}:folders               zset    who makes them, until when they may be silent, ms
 
 A ledger is a partition with a log, an epoch and tokens only. Its name begins with `_`, as no
 queue's may: penstock:{_schedules.0}:log.
@@ -71,15 +73,17 @@ class Keys:
 
 
 class PartitionKeys:
-    """The keys of one partition of a queue."""
+    """The keys of one partition of a queue. `views`: which of its views, those in use or the shadow."""
 
-    def __init__(self, namespace: str, queue: str, number: int = 0) -> None:
+    def __init__(self, namespace: str, queue: str, number: int = 0, views: str = "view") -> None:
+        self._namespace: Final = namespace
         self.queue: Final = queue
         self.number: Final = number
         self.name: Final = f"{queue}.{number}"
         self.is_ledger: Final = queue.startswith("_")
         self.queues: Final = f"{namespace}:queues"
         self.prefix: Final = f"{namespace}:{{{self.name}}}:"
+        self._views: Final = f"{self.prefix}{views}:"
         self.epoch: Final = self.prefix + "epoch"
         self.log: Final = self.prefix + "log"
         self.lanes: Final = tuple(f"{self.prefix}lane:{name}" for name in LANES)
@@ -97,16 +101,22 @@ class PartitionKeys:
         )
         self.base: Final = self.prefix + "base"
         self.readers: Final = self.prefix + "readers"
-        self.checkpoint: Final = self.prefix + "view:checkpoint"
-        self.jobs: Final = self.prefix + "view:jobs"
-        self.loose: Final = self.prefix + "view:loose"
-        self.stats: Final = self.prefix + "view:stats"
-        self.minutes: Final = self.prefix + "view:minutes"
+        self.folders: Final = self.prefix + "folders"
+        self.checkpoint: Final = self._views + "checkpoint"
+        self.jobs: Final = self._views + "jobs"
+        self.loose: Final = self._views + "loose"
+        self.stats: Final = self._views + "stats"
+        self.minutes: Final = self._views + "minutes"
 
     @cached_property
     def views(self) -> str:
         """A pattern that matches every view, and nothing that is not one."""
-        return self.prefix.replace("[", "\\[") + "view:*"
+        return self._views.replace("[", "\\[") + "*"
+
+    @cached_property
+    def shadow(self) -> "PartitionKeys":
+        """The same partition, with views that are made anew in place of those in use."""
+        return PartitionKeys(self._namespace, self.queue, self.number, "shadow")
 
     def once(self, key: str) -> str:
         return f"{self.prefix}once:{key}"
@@ -121,7 +131,7 @@ class PartitionKeys:
         return f"{self.prefix}token:{token}"
 
     def index(self, state: str, type: str) -> str:
-        return f"{self.prefix}view:in:{state}:{type}"
+        return f"{self._views}in:{state}:{type}"
 
     def job_id(self, position: str) -> str:
         return f"{self.name}.{position}"

@@ -42,6 +42,13 @@ class Line:
             raise reply
         return reply
 
+    async def close(self) -> None:
+        """Give the connection back; the next call takes one again."""
+        connection, self._connection, self._wire = self._connection, None, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
+
     async def _connect(self) -> "_Wire":
         if self._connection is None:
             self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]

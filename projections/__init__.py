@@ -7,8 +7,10 @@ Read in this order:
     views        the read models, as pure folds
     base         what the trimmed part of a log had counted
     store        the views in Redis, written by compare-and-set (core/lua/apply.lua)
-    projector    the process that folds
+    folding      a log folded up to its end
+    shadow       views made anew beside those in use (core/lua/shadow_*.lua)
     rebuild      the views made anew from the log
+    projector    the process that folds
     trimming     a batch of ended jobs leaves the log (core/lua/trim.lua)
     retention    which, and when
     details      one job's story, told from its events

@@ -3,7 +3,7 @@
     stats      totals, failures by reason, how the queue was governed; no jobs by state
     <minute>   what happened in that minute
     trimmed    position of the newest event `trimmed`: all before it is in the base
-    begun      how often the views were deleted and begun again (rebuild.py)
+    begun      how often views were begun or exchanged (shadow.py): who goes on from others must load again
 
 It is part of the log, not of the views: only `trim.lua` writes it, in one step with the events that go.
 """

@@ -1,17 +1,12 @@
 """The projector: one process that folds the logs of all partitions into their views.
 
-For each partition, a page of up to 1,000 events at a time, as a line of three stations:
-
-    read page n+1          on the server, while
-    fold page n            here, while
-    write page n-1         on the server, in one step with the checkpoint (apply.lua)
-
-At the end of the log it waits for news in a blocking read, then for LINGER_S more, so that a busy
-log is folded in pages and not event by event; who reads a job meanwhile folds the rest himself
-(queries.py). A refused write means that another projector was faster, that the views were deleted
-or that the server went back in time: the partition forgets all it knows and begins again from the
-checkpoint. A lost connection is the same case, tried again for ever. Any other error stops the
-partition where it is, says so, and is tried again every RESTART_S: nothing is skipped.
+Each partition is folded up to the end of its log (folding.py). There it waits for news in a blocking
+read, then for LINGER_S more, so that a busy log is folded in pages and not event by event; who reads a
+job meanwhile folds the rest himself (queries.py). A refused write means that another projector was
+faster, that the views were exchanged or that the server went back in time: the partition forgets all
+it knows and begins again from the checkpoint. A lost connection is the same case, tried again for ever.
+Any other error stops the partition where it is, says so, and is tried again every RESTART_S: nothing
+is skipped. Views of another version's shape are made anew beside those there are (rebuild.py).
 
 Beside each fold runs a trimmer, which lets go of what is kept no longer (retention.py).
 """
@@ -20,7 +15,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
@@ -30,29 +25,22 @@ from redis.exceptions import RedisError
 from penstock.core.connection import check_server, command, connect, passing
 from penstock.core.errors import Unavailable
 from penstock.core.keys import Keys, PartitionKeys
-from penstock.core.line import Line
-from penstock.core.log import PAGE, Entry, Log, follow
+from penstock.core.log import follow
 from penstock.core.settings import Settings
+from penstock.projections.folding import Folding, Overtaken, ended
+from penstock.projections.rebuild import rebuild
 from penstock.projections.retention import Trimmer
-from penstock.projections.store import ViewStore
+from penstock.projections.store import OtherShape
 from penstock.projections.tracing import projecting
-from penstock.projections.views import Changes, Views, read
+from penstock.projections.views import Views
 
 LINGER_S: Final = 0.02
 LOOK_S: Final = 1.0
 RESTART_S: Final = 30.0
 RETRY_S: Final = 0.2
-# Payloads and results come along, up to 256 KiB each by default: a page is also bounded by its bytes,
-# as far as the one before foretells them.
-PAGE_BYTES: Final = 8 * 1024 * 1024
-_FIRST_PAGE: Final = 100
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log: Final = logging.getLogger("penstock.projector")
-
-
-class Overtaken(Exception):
-    """The views or the log are not what this projector took them for: begin again."""
 
 
 class PartitionProjector:
@@ -61,10 +49,8 @@ class PartitionProjector:
     def __init__(self, redis: Redis, keys: PartitionKeys) -> None:
         self.keys: Final = keys
         self._redis: Final = redis
-        self._events: Final = Log(Line(redis), keys)  # one page is read at a time
-        self._store: Final = ViewStore(redis, keys)
-        self._spans: Final = projecting(keys)
-        self._count = _FIRST_PAGE
+        self._folding: Final = Folding(redis, keys, projecting(keys))
+        self._store: Final = self._folding.store
         self._lost = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -74,8 +60,25 @@ class PartitionProjector:
                 await self._follow(stop)
             except Overtaken:
                 _log.debug("%s: the views changed under this projector; going on from them", self.keys.name)
+            except OtherShape:
+                await self._renew(stop)
             except Exception as error:  # whatever it is, the other partitions go on
                 await _either(stop, self._say(error))
+
+    async def _renew(self, stop: asyncio.Event) -> None:
+        """Make the views anew in the shape of this version; those there are go on serving until then."""
+        _log.info("%s: the views have the shape of another version; making them anew", self.keys.name)
+        renewing = asyncio.create_task(rebuild(self._redis, self.keys))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([renewing, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if renewing.done():
+                renewing.result()
+                _log.info("%s: the views are made anew", self.keys.name)
+        except Exception as error:  # as of a fold
+            await _either(stop, self._say(error))
+        finally:
+            await ended(renewing, stopping)
 
     def _say(self, error: Exception) -> float:
         """Log why this partition does not go on; answers after how many seconds to try again."""
@@ -102,38 +105,7 @@ class PartitionProjector:
 
     async def catch_up(self, views: Views, stop: asyncio.Event) -> None:
         """Fold and write, page by page, up to the end of the log. Raises Overtaken."""
-        reading: asyncio.Task[Sequence[Entry]] | None = self._read(views.position)
-        writing: asyncio.Task[bool] | None = None
-        try:
-            while reading is not None:
-                page = await reading
-                more = len(page) == self._count and not stop.is_set()
-                self._count = _fitting(page)
-                reading = self._read(page[-1][0].decode()) if more else None
-                if page:
-                    changes = await self._fold(views, page)
-                    await _written(writing)
-                    writing = asyncio.create_task(self._write(changes, page))
-            await _written(writing)
-        finally:
-            await _end(reading, writing)
-
-    def _read(self, after: str) -> asyncio.Task[Sequence[Entry]]:
-        return asyncio.create_task(self._events.entries(after, self._count))
-
-    async def _fold(self, views: Views, page: Sequence[Entry]) -> Changes:
-        events = [read(entry) for entry in page]
-        await asyncio.sleep(0)  # the reading and the writing under way are sent now
-        rows = await self._store.rows(events)
-        changes = views.fold(events, rows)
-        self._store.remember(rows)
-        return changes
-
-    async def _write(self, changes: Changes, page: Sequence[Entry]) -> bool:
-        written = await self._store.apply(changes)
-        if written and self._spans is not None:
-            self._spans.tell(page)
-        return written
+        await self._folding.catch_up(views, stop)
 
     async def _news(self, views: Views, stop: asyncio.Event) -> None:
         """Wait until the log goes on. Raises Overtaken where the views are not there any more."""
@@ -148,7 +120,7 @@ class PartitionProjector:
             elif await self._store.checkpoint() != views.position:
                 raise Overtaken
         finally:
-            await _end(listening, stopping)
+            await ended(listening, stopping)
 
 
 async def run_projector(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
@@ -216,26 +188,7 @@ async def _server_ready(redis: Redis, stop: asyncio.Event) -> None:
             return
 
 
-def _fitting(page: Sequence[Entry]) -> int:
-    """How many events the next page may have if they are as big as those of this one."""
-    size = sum(len(fields[-1]) for _, fields in page)
-    return max(10, min(PAGE, PAGE_BYTES * len(page) // size)) if size else PAGE
-
-
-async def _written(writing: asyncio.Task[bool] | None) -> None:
-    if writing is not None and not await writing:
-        raise Overtaken
-
-
 async def _either(stop: asyncio.Event, seconds: float) -> None:
     """Wait for `stop`, but no longer than `seconds`."""
     with suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
-
-
-async def _end(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel what still runs and wait for its end; whose error counts was raised before."""
-    begun = [task for task in tasks if task is not None]
-    for task in begun:
-        task.cancel()
-    await asyncio.gather(*begun, return_exceptions=True)

@@ -32,6 +32,7 @@ from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import TERMINAL, Job, read_row
 from penstock.core.positions import START, milliseconds, order, packed, unpacked
 from penstock.core.settings import Settings
+from penstock.projections.shadow import abandon
 from penstock.projections.trimming import Batch, Trimming, last_event
 from penstock.projections.views import Stats, read_stats
 
@@ -97,7 +98,12 @@ class Trimmer:
 
     async def sweep(self, stop: asyncio.Event) -> None:
         """Let go whose time is over, batch by batch, each as soon as the views have seen the one
-        before. Ends early on `stop`, or where something must be seen or done by others first."""
+        before. Ends early on `stop`, or where something must be seen or done by others first; a rebuild that
+        was given up is waited for no longer."""
+        if await abandon(self._redis, self.keys):
+            _log.warning(
+                "%s: nobody went on with a rebuild that was begun; its views are dropped", self.keys.name
+            )
         async for batch in self._due():
             trimmed = await self._trimming.let_go(batch)
             if trimmed is None:

@@ -1,8 +1,7 @@
 """The views of one partition in Redis: read what is needed to go on, write by compare-and-set.
 
-There is one way to write a view, `apply`, whoever folds: a projector, two that race, a rebuild. Views
-that an older or newer version made in another shape are dropped where one would go on from them, and
-folded again from the log.
+There is one way to write a view, `apply`, whoever folds: a projector, two that race, a rebuild. From views
+that an older or newer version made in another shape nobody goes on: they are made anew (rebuild.py).
 """
 
 import re
@@ -10,13 +9,12 @@ from collections.abc import Iterable
 from typing import Final
 
 from redis.asyncio import Redis
-from redis.exceptions import WatchError
 
 from penstock.core.connection import command
 from penstock.core.dispatch import Script
 from penstock.core.events import Trimmed
 from penstock.core.keys import PartitionKeys
-from penstock.core.lifecycle import STATES, TERMINAL, Read, read_row
+from penstock.core.lifecycle import TERMINAL, Read, read_row
 from penstock.core.line import Line
 from penstock.core.positions import START, packed
 from penstock.projections.base import read_base
@@ -25,7 +23,6 @@ from penstock.projections.views import (
     Changes,
     Move,
     Rows,
-    Stats,
     Views,
     listed,
     minute_of,
@@ -35,6 +32,10 @@ from penstock.projections.views import (
 
 _CACHED: Final = 16_384
 _POSITION: Final = re.compile(r"[0-9]{1,14}-[0-9]{1,19}")
+
+
+class OtherShape(Exception):
+    """The views are of another version's shape."""
 
 
 class ViewStore:
@@ -53,9 +54,12 @@ class ViewStore:
         self._older: Rows = {}
         self._ended: list[str] = []
 
+    async def close(self) -> None:
+        """Give back the connection that writes; what comes after takes one again."""
+        await self._writer.close()
+
     async def load(self) -> Views:
-        """The views as they stand, rows left out; forgets every row it remembers, and drops views of
-        another shape."""
+        """The views as they stand, rows left out; forgets every row it remembers. Raises OtherShape."""
         self._recent, self._older, self._ended = {}, {}, []
         pipeline = self.redis.pipeline(transaction=True)
         pipeline.get(self.keys.checkpoint)
@@ -64,9 +68,8 @@ class ViewStore:
         pipeline.hgetall(self.keys.base)
         position, stats, fields, raw = await pipeline.execute()
         base = read_base(raw)
-        if position is not None and _shape(stats) != SHAPE:
-            await self.drop(outdated=True)
-            return await self.load()
+        if position is not None and shape_of(stats) != SHAPE:
+            raise OtherShape
         if position is None:
             return Views(START, base.stats, base.minutes, None, base.minutes, base.begun)
         now = minute_of(position.decode())
@@ -75,35 +78,6 @@ class ViewStore:
         minute = read_minute(newest) if newest else None
         ahead = {number: told for number, told in base.minutes.items() if number > now}
         return Views(position.decode(), read_stats(stats), map(int, fields), minute, ahead, base.begun)
-
-    async def drop(self, *, outdated: bool = False) -> None:
-        """Delete every view in one step, so that the next fold begins from the log; with `outdated` only
-        those of another shape."""
-        found = {name async for name in self.redis.scan_iter(match=self.keys.views, count=1_000)}
-        while not await self._dropped(found, outdated=outdated):
-            pass
-
-    async def _dropped(self, found: set[bytes], *, outdated: bool) -> bool:
-        """Delete the views that were found, and all that belong to their stats; False, and nothing is
-        deleted, if a projector wrote meanwhile."""
-        keys = self.keys
-        async with self.redis.pipeline(transaction=True) as pipeline:
-            await pipeline.watch(keys.checkpoint)
-            raw = await pipeline.get(keys.stats)
-            if outdated and _shape(raw) == SHAPE:
-                return True
-            types = (read_stats(raw) if raw else Stats()).types
-            indexes = [keys.index(state, type) for type in types for state in STATES]
-            pipeline.multi()  # type: ignore[no-untyped-call]
-            pipeline.unlink(
-                *(keys.checkpoint, keys.jobs, keys.stats, keys.minutes, keys.loose), *indexes, *found
-            )
-            pipeline.hincrby(keys.base, "begun", 1)
-            try:
-                await pipeline.execute()
-            except WatchError:
-                return False
-        return True
 
     async def checkpoint(self) -> str:
         """The last position that the views have seen."""
@@ -162,7 +136,8 @@ class ViewStore:
         return written == 1
 
 
-def _shape(raw: bytes | str | None) -> int:
+def shape_of(raw: bytes | str | None) -> int:
+    """By which `SHAPE` of views these stats were written."""
     return read_stats(raw).shape if raw else 0
 
 

@@ -16,8 +16,10 @@ from penstock.core.lifecycle import STATES
 from penstock.core.log import PAGE, Entry, Log
 from penstock.core.positions import order, packed
 from penstock.core.settings import Secret, Settings
+from penstock.projections import folding
 from penstock.projections import projector as module
-from penstock.projections.projector import Overtaken, PartitionProjector, run_projector
+from penstock.projections.folding import Overtaken
+from penstock.projections.projector import PartitionProjector, run_projector
 from penstock.projections.rebuild import rebuild
 from penstock.projections.store import ViewStore
 from penstock.projections.views import SHAPE, Rows, Views, read, write_stats
@@ -131,7 +133,7 @@ async def test_pages_of_big_events_are_short(
     monkeypatch.setattr(Log, "entries", entries)
     await fold_all(redis, keys)
     assert sizes[0] == 100
-    assert all(size * 200_000 <= module.PAGE_BYTES for size in sizes[1:8])
+    assert all(size * 200_000 <= folding.PAGE_BYTES for size in sizes[1:8])
     assert sum(sizes) == len(author.jobs)
     assert max(sizes) > 500
     assert (await stats(redis, keys)).counts().waiting == len(author.jobs)

@@ -38,6 +38,9 @@ def every_key(keys: PartitionKeys) -> dict[str, str]:
         "view:loose": keys.loose,
         "view:stats": keys.stats,
         "view:minutes": keys.minutes,
+        "folders": keys.folders,
+        "shadow:checkpoint": keys.shadow.checkpoint,
+        "shadow:in:waiting:a.b": keys.shadow.index("waiting", "a.b"),
     }
 
 
@@ -79,6 +82,7 @@ def test_the_keys_are_those_of_the_description() -> None:
         "sender:<producer>": ("p",),
         "token:<token>": ("t",),
         "view:in:<state>:<type>": ("waiting:a.b",),
+        "shadow:<view>": ("checkpoint", "in:waiting:a.b"),
     }
     spelt = {name for name in told if "<" not in name}
     spelt |= {"once:end:12-0"}  # an idempotency key of ours
@@ -91,6 +95,7 @@ def test_the_pattern_of_views_matches_views_only() -> None:
     keys = PartitionKeys("penstock", "email")
     for name, key in every_key(keys).items():
         assert fnmatchcase(key, keys.views) == name.startswith("view:"), name
+        assert fnmatchcase(key, keys.shadow.views) == name.startswith("shadow:"), name
     assert not fnmatchcase(PartitionKeys("penstock", "image").jobs, keys.views)
 
 
