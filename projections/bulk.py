@@ -6,28 +6,21 @@ and, but for `cancel`, on none to which something has happened since. So it come
 goes on meanwhile, and can be carried out again from its beginning.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
 
-from penstock.core.connection import command
 from penstock.core.control import Control, Standing
-from penstock.core.jobs.bulk import QUEUE, Bulk
+from penstock.core.jobs.bulk import Bulk
 from penstock.core.keys import Keys, PartitionKeys
-from penstock.core.log import Log
-from penstock.core.positions import START, order
 from penstock.projections.details import JobSummary, summary
-from penstock.projections.filters import Found, Search
+from penstock.projections.filters import Found, Selection
 
 SAMPLES: Final = 10
 PREVIEW_S: Final = 10.0  # how long a dry run counts
-# How long to wait for views that lag behind, so that what was done before the order counts too.
-CATCH_UP_S: Final = 5.0
-_LOOK_S: Final = 0.01
 
 
 class Preview(msgspec.Struct):
@@ -53,16 +46,15 @@ class Operation:
 
     def __init__(self, redis: Redis, keys: Keys, asked_for: Bulk, *, asked: int, but: str = "") -> None:
         self._redis: Final = redis
-        self._keys: Final = keys
         self._order: Final = asked_for
-        self._asked: Final = asked
         self._but: Final = but
-        self._patience = CATCH_UP_S
+        settled = asked_for.act != "cancel"
+        self._selection: Final = Selection(redis, keys, asked_for, asked=asked, settled=settled)
 
     async def preview(self) -> Preview:
         """Count, for ten seconds at most."""
         told, began = Preview(0, True, []), time.monotonic()
-        async for search in self._searches(full=False):
+        async for search in self._selection.searches(full=False):
             async for page in search.pages():
                 told.count += len(page.found)
                 for job in page.found[: SAMPLES - len(told.samples)]:
@@ -76,7 +68,7 @@ class Operation:
         """Carry it out; `report` gets how far it is (0 to 1) after each page. Stops between two pages
         when it is cancelled: what is done is done."""
         outcome = Outcome()
-        searches = [search async for search in self._searches(full=True)]
+        searches = [search async for search in self._selection.searches(full=True)]
         total = sum([await search.size() for search in searches])
         for search in searches:
             control = Control(self._redis, search.keys)
@@ -107,23 +99,3 @@ class Operation:
                 return await control.reschedule(jobs, by=by, at_once=True)
             case "reprioritize":
                 return await control.reschedule(jobs, by=by, priority=self._order.priority or "")
-
-    async def _searches(self, *, full: bool) -> AsyncIterator[Search]:
-        """One for each queue that is meant, once its views have seen what its log holds now. Operations
-        like this one are meant only by the name of their queue."""
-        for name in sorted(await command(self._redis, "SMEMBERS", self._keys.queues)):
-            queue = name.decode()
-            if queue == self._order.filter.queue or (not self._order.filter.queue and queue != QUEUE):
-                keys = self._keys.partition(queue)
-                await self._seen(keys)
-                settled = self._order.act != "cancel"
-                yield Search(self._redis, keys, self._order, asked=self._asked, settled=settled, full=full)
-
-    async def _seen(self, keys: PartitionKeys) -> None:
-        tip = order(await Log(self._redis, keys).tip())
-        while self._patience > 0:
-            seen: bytes | None = await command(self._redis, "GET", keys.checkpoint)
-            if order(seen.decode() if seen else START) >= tip:
-                return
-            self._patience -= _LOOK_S
-            await asyncio.sleep(_LOOK_S)

@@ -1,5 +1,7 @@
 """Finding the jobs that fit a filter, a page at a time, in the order in which they were submitted.
 
+`Selection` is all queues that a filter means, `Search` one of them.
+
 The indexes give the jobs of the wanted types and states, their rows the rest that a row knows; only for
 tags, errors, and for what a command must know is the log read, by position. Of a job's events those of
 progress are dropped at once, so memory stays bounded by the page, whatever the jobs have said.
@@ -8,11 +10,12 @@ A page is taken from all indexes in one step: a job that moves from one state to
 one of them.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from heapq import nsmallest
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from redis.asyncio import Redis
@@ -20,17 +23,29 @@ from redis.asyncio import Redis
 from penstock.core.connection import command
 from penstock.core.control import Standing, standing
 from penstock.core.events import AttemptFailed, Event, Failed, read_entry
-from penstock.core.jobs.bulk import Bulk, Filter
-from penstock.core.keys import PartitionKeys
-from penstock.core.lifecycle import Job, legible, positions, read_row
+from penstock.core.jobs.bulk import QUEUE, Filter
+from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.lifecycle import Job, State, legible, positions, read_row
 from penstock.core.log import Log
-from penstock.core.positions import milliseconds, order, packed, undelta, unpacked
+from penstock.core.positions import START, milliseconds, order, packed, undelta, unpacked
 from penstock.projections.views import Counts, Stats, read_stats
 
 PAGE: Final = 200
+# How long to wait for views that lag behind, so that what was done before the order counts too.
+CATCH_UP_S: Final = 5.0
+_LOOK_S: Final = 0.01
 # Events are read so many at a time: payloads and results come along.
 _SLICE: Final = 400
 _SAID: Final = (b"progressed", b"logged")
+
+
+class Wanted(Protocol):
+    """What says which jobs are meant."""
+
+    @property
+    def filter(self) -> Filter: ...
+
+    def states(self) -> tuple[State, ...]: ...
 
 
 class Found(msgspec.Struct):
@@ -42,10 +57,47 @@ class Found(msgspec.Struct):
 
 
 class Page(msgspec.Struct):
-    """Some jobs that fit, and how many were looked at for them."""
+    """Some jobs that fit, how many were looked at for them, and the position of the last one of those.
+    `gone`: of how many the events were not there any more, because retention came first."""
 
     looked: int
+    last: str
     found: list[Found]
+    gone: int = 0
+
+
+class Selection:
+    """The queues that are meant, as of a moment (Unix ms); `settled` as for `Search`."""
+
+    def __init__(self, redis: Redis, keys: Keys, wanted: Wanted, *, asked: int, settled: bool) -> None:
+        self._redis: Final = redis
+        self._keys: Final = keys
+        self._wanted: Final = wanted
+        self._asked: Final = asked
+        self._settled: Final = settled
+        self._patience = CATCH_UP_S
+
+    async def searches(self, *, full: bool) -> AsyncIterator["Search"]:
+        """One for each queue, by name, once its views have seen what its log holds now. Operations are
+        meant only by the name of their queue."""
+        named = self._wanted.filter.queue
+        for name in sorted(await command(self._redis, "SMEMBERS", self._keys.queues)):
+            queue = name.decode()
+            if queue == named or (not named and queue != QUEUE):
+                keys = self._keys.partition(queue)
+                await self._seen(keys)
+                yield Search(
+                    self._redis, keys, self._wanted, asked=self._asked, settled=self._settled, full=full
+                )
+
+    async def _seen(self, keys: PartitionKeys) -> None:
+        tip = order(await Log(self._redis, keys).tip())
+        while self._patience > 0:
+            seen: bytes | None = await command(self._redis, "GET", keys.checkpoint)
+            if order(seen.decode() if seen else START) >= tip:
+                return
+            self._patience -= _LOOK_S
+            await asyncio.sleep(_LOOK_S)
 
 
 class Search:
@@ -55,15 +107,15 @@ class Search:
     """
 
     def __init__(
-        self, redis: Redis, keys: PartitionKeys, asked_for: Bulk, *, asked: int, settled: bool, full: bool
+        self, redis: Redis, keys: PartitionKeys, wanted: Wanted, *, asked: int, settled: bool, full: bool
     ) -> None:
         self.keys: Final = keys
         self._redis: Final = redis
-        self._filter: Final = asked_for.filter
-        self._states: Final = asked_for.states()
+        self._filter: Final = wanted.filter
+        self._states: Final = wanted.states()
         self._asked: Final = asked
         self._settled: Final = settled
-        self._full: Final = full or bool(asked_for.filter.error or asked_for.filter.tag)
+        self._full: Final = full or bool(wanted.filter.error or wanted.filter.tag)
         self._log: Final = Log(redis, keys)
 
     async def size(self) -> int:
@@ -71,19 +123,28 @@ class Search:
         counts = (await self._types()).values()
         return sum(getattr(count, state) for count in counts for state in self._states)
 
-    async def pages(self) -> AsyncIterator[Page]:
-        """All that fits."""
+    async def pages(self, after: str = "", count: int = PAGE) -> AsyncIterator[Page]:
+        """All that fits, from the job after a position on if one is given; `count` looked at at a time."""
         indexes = [self.keys.index(state, type) for type in await self._types() for state in self._states]
-        after, last = self._bounds()
+        first, last = self._bounds()
+        if after:
+            first = b"(" + packed(after)
         while indexes:
             pipeline = self._redis.pipeline(transaction=True)
             for index in indexes:
-                pipeline.zrangebylex(index, after, last, 0, PAGE)
-            places = nsmallest(PAGE, (place for some in await pipeline.execute() for place in some))
+                pipeline.zrangebylex(index, first, last, 0, count)
+            places = nsmallest(count, (place for some in await pipeline.execute() for place in some))
             if not places:
                 return
-            yield Page(len(places), await self._fitting(places))
-            after = b"(" + places[-1]
+            yield await self._fitting(places)
+            first = b"(" + places[-1]
+
+    async def removed(self) -> int:
+        """How many jobs that ended as is meant retention has removed since the log began: of any type and
+        time, for nothing else is known of them."""
+        raw = await command(self._redis, "GET", self.keys.stats)
+        trimmed = (read_stats(raw) if raw else Stats()).trimmed
+        return sum(getattr(trimmed, state, 0) for state in self._states)
 
     async def _types(self) -> dict[str, Counts]:
         raw = await command(self._redis, "GET", self.keys.stats)
@@ -97,14 +158,18 @@ class Search:
         since = b"[" + packed(f"{_ms(self._filter.since)}-0") if self._filter.since else b"-"
         return since, b"(" + packed(f"{max(until, 0)}-0")
 
-    async def _fitting(self, places: Sequence[bytes]) -> list[Found]:
+    async def _fitting(self, places: Sequence[bytes]) -> Page:
         rows = await command(self._redis, "HMGET", self.keys.jobs, *places)
         found = []
         for place, raw in zip(places, rows, strict=True):
             job = Found(unpacked(place), read_row(raw)) if raw else None
             if job is not None and job.row.state in self._states and self._is_settled(job):
                 found.append(job)
-        return await self._read(found) if self._full and found else found
+        page = Page(len(places), unpacked(places[-1]), found, gone=sum(raw is None for raw in rows))
+        if self._full and found:
+            page.found = await self._read(found)
+            page.gone += sum(job.standing is None for job in found)
+        return page
 
     def _is_settled(self, job: Found) -> bool:
         _, _, last = job.row.history.rpartition(" ")

@@ -52,6 +52,7 @@ from penstock.ui.jobs import load_jobs
 from penstock.ui.lifeline import StopSignals
 from penstock.ui.openapi import describe
 from penstock.ui.problems import EXCEPTION_HANDLERS
+from penstock.ui.redrive_routes import redrive_routes
 from penstock.ui.serving import App, serve
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def create_app(settings: Settings) -> Litestar:
             *submission_routes(producer, settings),
             *control_routes(producer, settings),
             *bulk_routes(producer),
+            *redrive_routes(producer),
             *artifact_routes(open_artifacts(settings)),
             *flow_writers(flows, settings),
             *schedule_writers(schedules, settings),

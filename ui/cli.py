@@ -20,6 +20,7 @@ from penstock.ui import (
     flow_commands,
     processes,
     replay_commands,
+    replay_redrive,
     schedule_commands,
     webhook_commands,
 )
@@ -35,6 +36,7 @@ app.add_typer(control_commands.app)
 app.add_typer(bulk_commands.app)
 app.add_typer(flow_commands.app, name="flow")
 app.add_typer(replay_commands.app, name="replay")
+replay_commands.app.add_typer(replay_redrive.app)
 app.add_typer(schedule_commands.app, name="schedules")
 app.add_typer(webhook_commands.app, name="webhook")
 

@@ -6,7 +6,9 @@ from typing import Final
 from penstock.core.errors import Misconfigured, PenstockError
 from penstock.core.settings import Settings
 
-BUILT_IN: Final = tuple(f"penstock.core.jobs.{name}" for name in ("email", "image", "ai", "webhook", "bulk"))
+BUILT_IN: Final = tuple(
+    f"penstock.core.jobs.{name}" for name in ("email", "image", "ai", "webhook", "bulk", "redrive")
+)
 
 
 def load_jobs(settings: Settings) -> None:

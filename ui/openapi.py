@@ -27,6 +27,8 @@ from penstock.projections.bulk import Preview
 from penstock.ui import openapi_flows, openapi_schedules, openapi_webhooks
 from penstock.ui.bulk_routes import BulkRequest
 from penstock.ui.openapi_control import COMMANDS, PARAMETERS, Command
+from penstock.ui.redrive_routes import RedriveRequest
+from penstock.ui.redriving import RedrivePreview
 
 Json = dict[str, Any]
 
@@ -56,6 +58,8 @@ _COMMANDED: Final = (
     DrainedWorker,
     BulkRequest,
     Preview,
+    RedriveRequest,
+    RedrivePreview,
 )
 _PATH_WORDS: Final = {
     **PARAMETERS,
@@ -70,6 +74,7 @@ _TAGS: Final = (
         "queues",
         "workers",
         "bulk",
+        "redrive",
         "flows",
         "schedules",
         "webhooks",

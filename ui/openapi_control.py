@@ -115,6 +115,21 @@ COMMANDS: Final = (
         TAKEN,
     ),
     Command(
+        *("post", "/redrive", "redrive", "Submit many jobs again"),
+        "New jobs, made from all ended ones that fit the filter (`failed` ones unless it names a state) as "
+        "it is asked for; their `origin` names the first. `patch`, a JSON merge patch (RFC 7396), changes "
+        "their payloads, which are checked against the contracts; `rate` is in jobs per second. The redrive "
+        "is itself a job, of queue `penstock`: it tells its progress, and cancelling it stops it. Asked for "
+        "again under its `id`, one that was cancelled or has failed goes on, and no job is submitted twice. "
+        "With `dry_run` nothing changes.",
+        "RedriveRequest",
+        {
+            200: ("A dry run; or a redrive of this `id` that runs or is complete.", "RedrivePreview"),
+            202: ("The redrive.", "AcceptedJob"),
+        },
+        (*TAKEN, 409),
+    ),
+    Command(
         *("get", "/workers", "listWorkers", "The workers, and what each runs"),
         "As of this moment: nothing of it is projected.",
         "",

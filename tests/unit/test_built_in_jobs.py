@@ -14,11 +14,11 @@ from penstock.core.settings import Secret, Settings
 from penstock.ui import system
 
 HEAVY = ("PIL", "lingua", "httpx", "aiosmtplib", "jinja2", "obstore", "redis", "litestar")
-ASYNC = {"email.send", "ai.chat", "penstock.webhook", "penstock.bulk"}
+ASYNC = {"email.send", "ai.chat", "penstock.webhook", "penstock.bulk", "penstock.redrive"}
 LOOK = f"""
 import sys
 import penstock.core.jobs.ai, penstock.core.jobs.email, penstock.core.jobs.image
-import penstock.core.jobs.bulk, penstock.core.jobs.webhook
+import penstock.core.jobs.bulk, penstock.core.jobs.redrive, penstock.core.jobs.webhook
 print(*sorted(set(sys.modules) & {set(HEAVY)!r}))
 """
 
@@ -42,7 +42,7 @@ def test_every_built_in_contract_has_a_handler_in_its_own_queue() -> None:
     assert {entry.type for entry in declared} == {
         *("ai.chat", "ai.language", "ai.ocr"),
         "email.send",
-        *("penstock.bulk", "penstock.webhook"),
+        *("penstock.bulk", "penstock.redrive", "penstock.webhook"),
         *("image.convert", "image.crop", "image.resize", "image.thumbnails", "image.watermark"),
     }
     for entry in declared:

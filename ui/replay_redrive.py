@@ -1,0 +1,134 @@
+"""`penstock replay redrive`: submit again what a filter selects. It asks the API, which checks it and runs it
+as a job."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import typer
+
+from penstock.core.errors import Refused
+from penstock.core.settings import read_settings
+
+if TYPE_CHECKING:
+    from penstock.ui.remote import Api
+
+FOLLOW_S: Final = 2.0
+
+app: Final = typer.Typer()
+
+JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
+
+
+@app.command()
+def redrive(
+    queue: Annotated[str, typer.Option(help="Only jobs of this queue.")] = "",
+    type: Annotated[str, typer.Option(help="Only jobs of this type.")] = "",
+    state: Annotated[str, typer.Option(help="completed, failed or cancelled; failed if left out.")] = "",
+    error: Annotated[str, typer.Option(help="Only where the last error, `Class: message`, has this.")] = "",
+    tag: Annotated[str, typer.Option(help="Only jobs with this tag.")] = "",
+    since: Annotated[
+        str,
+        typer.Option("--since", "--from", help="Only jobs submitted then or later: ISO 8601, or 2h, 3d ago."),
+    ] = "",
+    until: Annotated[
+        str, typer.Option("--until", "--to", help="Only jobs submitted before; as for --since.")
+    ] = "",
+    patch: Annotated[str, typer.Option(help="A JSON merge patch (RFC 7396) to each payload.")] = "",
+    rate: Annotated[float, typer.Option(min=0, help="At most so many jobs per second; 0: no bound.")] = 0,
+    id: Annotated[
+        str, typer.Option(help="A name of your own: started again under it, it goes on and doubles nothing.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing: count, and show some.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Show how far it is; Ctrl-C cancels it.")] = False,
+    url: ApiUrl = "",
+    as_json: JsonOutput = False,
+) -> None:
+    """Submit again all ended jobs that fit, as new jobs whose `origin` names the first, with another payload
+    if a patch is given. It is a job of queue `penstock`: `penstock job ID` shows how far it is, `penstock
+    cancel ID` stops it."""
+    from penstock.ui.output import print_facts, print_json
+    from penstock.ui.remote import Api
+
+    wanted = {"queue": queue, "type": type, "state": state, "error": error, "tag": tag}
+    wanted |= {"since": _moment("--since", since), "until": _moment("--until", until)}
+    order: dict[str, Any] = {"filter": {name: text for name, text in wanted.items() if text}}
+    order |= {"rate": rate, "id": id, "patch": _patch(patch)}
+    api = Api(read_settings(), url)
+    found = api.ask("POST", "/redrive", {**order, "dry_run": dry_run})
+    if follow and not dry_run:
+        found = _followed(api, found["id"])
+    if as_json:
+        print_json(found)
+    elif dry_run:
+        _print_preview(found)
+    else:
+        print_facts(list(found.items()))
+    if found.get("state") == "failed":
+        raise typer.Exit(1)
+
+
+def _moment(name: str, text: str) -> str:
+    """A moment as the API takes it."""
+    from penstock.projections.details import instant
+    from penstock.projections.replay.asking import moment_of
+
+    found = moment_of(name, text)
+    return instant(found) if found is not None else ""
+
+
+def _patch(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any]) if text else {}
+    except msgspec.DecodeError as error:
+        raise Refused(f"""--patch is no JSON object: {error}; quote it like '{{"retries": 3}}'""") from None
+
+
+def _followed(api: "Api", job_id: str) -> dict[str, Any]:
+    """The redrive after its end; on the way, how far it is, on standard error."""
+    try:
+        while True:
+            found = api.job(job_id, FOLLOW_S)
+            _tell(found)
+            if found["finished_at"]:
+                return found
+    except KeyboardInterrupt:
+        api.tell_job(job_id, "cancel", {"reason": "interrupted"})
+        sys.stderr.write("\ncancelled: the same command with the same --id goes on where it was\n")
+        raise
+
+
+def _tell(found: dict[str, Any]) -> None:
+    progress = found.get("progress") or {}
+    words = f"{progress.get('fraction', 0):4.0%}  {progress.get('message', '')}"
+    line = f"{found['state']:<9}  {words}".rstrip()
+    sys.stderr.write(f"\r\x1b[K{line}" if sys.stderr.isatty() else f"{line}\n")
+    if found["finished_at"] and sys.stderr.isatty():
+        sys.stderr.write("\n")
+
+
+def _print_preview(found: dict[str, Any]) -> None:
+    from penstock.ui.output import print_facts, print_table
+
+    shown = ("count", "complete", "refused", "seconds", "removed")
+    print_facts([(name, found[name]) for name in shown if found[name] or name in ("count", "complete")])
+    rows = []
+    for sample in found["samples"]:
+        job = sample["job"]
+        changes = "(sealed)" if sample["sealed"] else "  ".join(map(_change, sample["changes"]))
+        rows.append([job["id"], job["type"], job["state"], job["submitted_at"], changes])
+    if rows:
+        print_table(("id", "type", "state", "submitted_at", "changes"), rows)
+    if found["refusals"]:
+        print_table(
+            ("refused", "problem"), [[refusal["id"], refusal["problem"]] for refusal in found["refusals"]]
+        )
+
+
+def _change(change: dict[str, Any]) -> str:
+    before, after = (
+        msgspec.json.encode(change[side]).decode() if side in change else "(none)"
+        for side in ("before", "after")
+    )
+    return f"{change['path']}: {before} → {after}"
