@@ -9,7 +9,7 @@
  */
 import type { QueryClient } from "@tanstack/react-query";
 import { useEffect, useEffectEvent, useSyncExternalStore } from "react";
-import type { Changes, JobEvent, Queue, Rates } from "./types";
+import type { Changes, Counts, JobEvent, Queue, Rates } from "./types";
 
 export type Link = "connecting" | "live" | "away";
 type Listener = (changes: Changes) => void;
@@ -21,6 +21,7 @@ export const KEPT_S = 300;
 /** A longer cursor (some hundreds of queues) does not go into an address. */
 const MAX_CURSOR = 6_000;
 const HIDDEN_MS = 60_000;
+const FIGURES_MS = 5_000;
 const AGAIN_MS = 5_000;
 
 type Watcher = { id: string; onEvents: (events: JobEvent[]) => void; onOpen: () => void };
@@ -30,6 +31,7 @@ const resetters = new Set<() => void>();
 const watchers = new Set<() => void>();
 let link: Link = "connecting";
 let rates: Record<string, Rates> = {};
+const counts = new Map<string, { at: number; counts: Counts }>();
 let ticks: Tick[] = [];
 let client: QueryClient | null = null;
 let source: EventSource | null = null;
@@ -56,10 +58,15 @@ export function follow(to: QueryClient): () => void {
     ticks = [...ticks.filter((it) => it.at > now - KEPT_S * 1000), { at: now, rates }];
     tell();
   }, 1000);
+  // Rates, latencies and lag. (A query that is written to so often never comes to an interval of its own.)
+  const asking = setInterval(() => {
+    if (!document.hidden) client?.invalidateQueries({ queryKey: ["queues"] }, { cancelRefetch: false });
+  }, FIGURES_MS);
   return () => {
     document.removeEventListener("visibilitychange", look);
     clearTimeout(leaving);
     clearInterval(ticking);
+    clearInterval(asking);
     close();
     client = null;
   };
@@ -119,7 +126,10 @@ function close() {
 
 function take(changes: Changes) {
   rates = { ...rates };
-  for (const [queue, told] of Object.entries(changes.queues)) rates[queue] = told.rates;
+  for (const [queue, told] of Object.entries(changes.queues)) {
+    rates[queue] = told.rates;
+    counts.set(queue, { at: Date.now(), counts: told.counts });
+  }
   const known = client?.getQueryData<Queue[]>(["queues"])?.map((it) => it.queue);
   client?.setQueryData<Queue[]>(["queues"], (old) => withCounts(old, changes));
   const isNew = (queue: string) => known !== undefined && !known.includes(queue);
@@ -157,6 +167,14 @@ export function useResets(listener: () => void) {
 
 export const useLink = () => useSyncExternalStore(watch, () => link);
 export const useTicks = () => useSyncExternalStore(watch, () => ticks);
+
+/** These queues as they were asked for at `asked` (Unix ms), with the counts that were told since. */
+export function sinceAsked(queues: Queue[], asked: number): Queue[] {
+  return queues.map((queue) => {
+    const told = counts.get(queue.queue);
+    return told && told.at >= asked ? { ...queue, counts: told.counts } : queue;
+  });
+}
 
 function withCounts(old: Queue[] | undefined, changes: Changes): Queue[] | undefined {
   return old?.map((queue) => {

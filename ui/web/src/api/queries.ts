@@ -2,6 +2,7 @@
 import { queryOptions, useQuery } from "@tanstack/react-query";
 import { type Description, jobTypes } from "../lib/schema";
 import { api, jobPath, session } from "./client";
+import { sinceAsked } from "./feed";
 import type {
   Children,
   EventPage,
@@ -25,8 +26,11 @@ export const sessionQuery = queryOptions({
 
 export const queuesQuery = queryOptions({
   queryKey: ["queues"],
-  queryFn: async () => (await api<{ queues: Queue[] }>("/queues")).queues,
-  refetchInterval: 5_000, // counts come with the feed; rates, latencies and lag with this
+  queryFn: async () => {
+    const asked = Date.now();
+    return sinceAsked((await api<{ queues: Queue[] }>("/queues")).queues, asked);
+  },
+  // The feed writes its counts here, and says when to ask again.
 });
 
 export const workersQuery = queryOptions({

@@ -21,7 +21,8 @@ export function lastSeconds(ticks: Tick[], kept: Kept, end: number, many: number
     while ((ticks[n + 1]?.at ?? Number.POSITIVE_INFINITY) <= at) n += 1;
     const tick = ticks[n];
     if (tick && tick.at <= at && at - tick.at < HELD_MS) return { at, rates: tick.rates };
-    const known = at <= kept.readAt ? minutes.get(Math.floor(at / MINUTE_MS)) : undefined;
+    const known =
+      at <= Math.max(kept.readAt, ticks[0]?.at ?? 0) ? minutes.get(Math.floor(at / MINUTE_MS)) : undefined;
     return { at, rates: known ?? null };
   });
 }

@@ -96,19 +96,17 @@ function Totals({ queues }: { queues: Queue[] }) {
   const waiting = sum((it) => it.counts.waiting);
   // Counts come at once, ages with the next look: nothing waits, so nothing is old.
   const oldest = waiting ? Math.max(0, ...queues.map((it) => it.oldest_waiting_s ?? 0)) : 0;
+  const active = sum((it) => it.counts.active);
+  const completed = sum((it) => it.rates.last_minute.completed);
   const failed = sum((it) => it.counts.failed);
   const ended = sum((it) => it.rates.last_5_minutes.completed + it.rates.last_5_minutes.failed);
   const lost = sum((it) => it.rates.last_5_minutes.failed);
   return (
     <dl className="figures">
       <Figure name="Waiting" value={count(waiting)} tone="waiting" />
-      <Figure name="Running" value={count(sum((it) => it.counts.active))} tone="active" />
+      <Figure name="Running" value={count(active)} {...(active > 0 && { tone: "active" })} />
       <Figure name="Failed" value={count(failed)} {...(failed > 0 && { tone: "failed" })} />
-      <Figure
-        name="Completed per s"
-        value={rate(sum((it) => it.rates.last_minute.completed))}
-        tone="completed"
-      />
+      <Figure name="Completed per s" value={rate(completed)} {...(completed > 0 && { tone: "completed" })} />
       <Figure name="Failing, last 5 m" value={ended ? `${((100 * lost) / ended).toFixed(1)} %` : "–"} />
       <Figure name="Longest wait" value={oldest ? duration(oldest * 1000) : "–"} />
       <Figure name="Workers" value={workers ? count(workers.filter((it) => !it.leaving).length) : "–"} />
@@ -203,10 +201,10 @@ function QueueRow({ queue: it, bars }: { queue: Queue; bars: number[] }) {
         <Spark values={bars} label={`Completed in ${it.queue} over the last minute`} tone="completed" />
       </td>
       <td className="number" data-label="wait p50 · p95">
-        {duration(wait.p50)} · {duration(wait.p95)}
+        {wait.count ? `${duration(wait.p50)} · ${duration(wait.p95)}` : "–"}
       </td>
       <td className="number" data-label="run p50 · p95">
-        {duration(run.p50)} · {duration(run.p95)}
+        {run.count ? `${duration(run.p50)} · ${duration(run.p95)}` : "–"}
       </td>
       <td className="end">
         <PauseButton queue={it} />

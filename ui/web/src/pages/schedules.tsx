@@ -67,6 +67,7 @@ function ScheduleCard({ schedule: it, onChange }: { schedule: Schedule; onChange
             paused
           </span>
         )}
+        <Remove name={it.name} />
       </header>
       <dl className="facts">
         <div>
@@ -121,23 +122,12 @@ function ScheduleCard({ schedule: it, onChange }: { schedule: Schedule; onChange
 
 function ScheduleActs({ schedule, onChange }: { schedule: Schedule; onChange: () => void }) {
   const { name, paused } = schedule;
-  const client = useQueryClient();
-  const [removing, setRemoving] = useState(false);
+  const tell = useTelling();
   if (!useMayOperate()) return null;
-  const path = `/schedules/${encodeURIComponent(name)}`;
-  const act = async (work: Promise<unknown>, done: string) => {
-    await doing(work, done);
-    client.invalidateQueries({ queryKey: schedulesQuery.queryKey });
-  };
-  const turn = () =>
-    act(
-      api(`${path}/${paused ? "resume" : "pause"}`, "POST"),
-      paused ? `${name} goes on` : `${name} is paused`,
-    );
-  const remove = () => act(api(path, "DELETE"), `${name} is removed`).then(() => setRemoving(false));
+  const turn = () => tell(name, "POST", paused ? "/resume" : "/pause", paused ? "goes on" : "is paused");
   return (
     <div className="actions">
-      <Button icon="submit" onClick={() => act(api(`${path}/trigger`, "POST"), `${name} runs its job now`)}>
+      <Button icon="submit" onClick={() => tell(name, "POST", "/trigger", "runs its job now")}>
         Run now
       </Button>
       <Button icon={paused ? "play" : "pause"} onClick={turn}>
@@ -146,23 +136,41 @@ function ScheduleActs({ schedule, onChange }: { schedule: Schedule; onChange: ()
       <Button icon="edit" onClick={onChange}>
         Change
       </Button>
+    </div>
+  );
+}
+
+function Remove({ name }: { name: string }) {
+  const [asking, ask] = useState(false);
+  const tell = useTelling();
+  if (!useMayOperate()) return null;
+  return (
+    <>
       <Button
         kind="quiet"
         icon="cancel"
-        className="last"
-        onClick={() => setRemoving(true)}
+        onClick={() => ask(true)}
         aria-label={`Remove ${name}`}
         title="Remove"
       />
-      <Dialog title={`Remove ${name}?`} open={removing} onClose={() => setRemoving(false)}>
+      <Dialog title={`Remove ${name}?`} open={asking} onClose={() => ask(false)}>
         <p>It submits nothing any more. Its jobs stay, and so does what was decided.</p>
         <div className="actions">
-          <Button onClick={() => setRemoving(false)}>Leave it</Button>
-          <Button kind="danger" icon="cancel" onClick={remove}>
+          <Button onClick={() => ask(false)}>Leave it</Button>
+          <Button kind="danger" icon="cancel" onClick={() => tell(name, "DELETE", "", "is removed")}>
             Remove
           </Button>
         </div>
       </Dialog>
-    </div>
+    </>
   );
+}
+
+/** Tells the server to do something to a schedule, and people that it was done. */
+function useTelling() {
+  const client = useQueryClient();
+  return async (name: string, method: string, what: string, done: string) => {
+    await doing(api(`/schedules/${encodeURIComponent(name)}${what}`, method), `${name} ${done}`);
+    client.invalidateQueries({ queryKey: schedulesQuery.queryKey });
+  };
 }

@@ -91,7 +91,7 @@ function options(
   return {
     width: Math.max(1, box.clientWidth),
     height,
-    padding: [10, 4, 0, 0],
+    padding: [10, 28, 0, 0],
     cursor: { points: { size: 6 }, y: false },
     hooks: { setCursor: [tellLast] },
     legend: { markers: { width: 0, fill: (_, n) => color(lines[n - 1]?.color ?? "--dim") } },
