@@ -53,6 +53,7 @@ export async function play(stack, seconds) {
 async function prepare(send, picture) {
   for (const [name, schedule] of Object.entries(SCHEDULES)) await send("PUT", `/schedules/${name}`, schedule);
   await send("POST", "/schedules/weekly-digest/pause");
+  await send("PUT", "/queues/reports/limits", { concurrency: 4 });
   const mail = (it) => ({ to: ["someone@example.com"], subject: it, text: "Thank you for your order." });
   await send("POST", "/jobs/email/batch", [
     ...["Your order is on its way", "Your invoice", "How was it?"].map((it) => ({ type: "email.send", payload: mail(it), tags: ["order"] })),
@@ -81,7 +82,7 @@ async function tick(send, n) {
   await send("POST", "/jobs/orders/batch", many(2, () => ({ type: "orders.charge", payload: { order: order(), cents: 990 + n }, tags: ["web"] })));
   if (n % 5 === 0) await send("POST", "/jobs/ai", { type: "ai.language", payload: { text: SENTENCES[n % SENTENCES.length] } });
   if (n % 40 === 7) await send("POST", "/jobs/orders", { type: "orders.export", payload: { day: "2026-11-23" } });
-  if (n % 60 === 11) await send("POST", "/jobs/reports", { type: "reports.build", payload: { name: "stock", pace: 3 }, tags: ["stock"] });
+  if (n % 25 === 11) await send("POST", "/jobs/reports", { type: "reports.build", payload: { name: "stock", pace: 3 }, tags: ["stock"] });
 }
 
 function sender(api) {
