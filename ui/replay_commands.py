@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from penstock.core.connection import answering, connect
+from penstock.core.errors import Refused
 from penstock.core.keys import Keys
 from penstock.core.logs import configure_logging
-from penstock.core.positions import parse_job_id
+from penstock.core.positions import JobAddress, parse_job_id
 from penstock.core.sealing import open_seals
 from penstock.core.settings import Settings, read_settings
 from penstock.core.story import tell
@@ -126,6 +127,50 @@ def grep(
     printer = Printer(as_json=as_json or not sys.stdout.isatty())
     asyncio.run(search(_settings(), asked, printer))
     printer.flush()
+
+
+@app.command()
+def export(
+    file: Annotated[
+        str, typer.Argument(help="NAME.ndjson.zst, .ndjson or .parquet; also s3://bucket/…; - for a pipe.")
+    ],
+    queue: Annotated[str, typer.Option(help="The queue whose log it is.")] = "",
+    job: Annotated[str, typer.Option(help="Only this job's story; then no queue is needed.")] = "",
+    since: From = "",
+    until: To = "",
+    redact: Annotated[
+        list[str] | None, typer.Option(help="What to leave out, like payload.to; may be given again.")
+    ] = None,
+    as_json: JsonOutput = False,
+) -> None:
+    """Write a stretch of the log, or one job's story, to a file that vouches for itself."""
+    from penstock.projections.replay.exporting import Asked
+    from penstock.ui.replay_files import run_export
+
+    if bool(queue) == bool(job):
+        raise Refused("say which log: --queue email, or --job email.0.1795477369681-0")
+    address = parse_job_id(job) if job else JobAddress(queue, 0, "")
+    asked = Asked(
+        queue=address.queue,
+        partition=address.partition,
+        job=address.position,
+        since=moment_of("--from", since),
+        until=moment_of("--to", until),
+        redact=tuple(redact or ()),
+    )
+    asyncio.run(run_export(_settings(), asked, file, as_json=as_json))
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[str], typer.Argument(help="Exports of one log, each going on where one ends.")],
+    queue: Annotated[str, typer.Option(help="The queue to put it into; the one it is of if empty.")] = "",
+    as_json: JsonOutput = False,
+) -> None:
+    """Put exports back, into a queue that has no events: all of it, with its ids, or nothing."""
+    from penstock.ui.replay_files import run_import
+
+    asyncio.run(run_import(_settings(), files, queue, as_json=as_json))
 
 
 async def _tail(settings: Settings, follow: "Follow", printer: "Printer") -> None:

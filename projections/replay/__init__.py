@@ -9,4 +9,12 @@ Read in this order:
     tail        the logs as they grow
     sieve       which events are looked for
     grep        a search through the log itself
+
+    wire        the log outside of Redis, as lines that vouch for themselves
+    redaction   what is taken out of them
+    files       where they are kept
+    forms       plain, compressed, or Parquet
+    parquet     the last of these
+    exporting   a stretch of a log, or one job's story, to a file
+    importing   files back into a log
 """

@@ -52,21 +52,22 @@ async def pages(log: Log, asked: Span) -> AsyncGenerator[list[Entry], None]:
 async def grep(log: Log, asked: Span, sought: Sought) -> AsyncGenerator[Looked, None]:
     """What is looked for in a stretch of a log, oldest first, a page at a time."""
     sieve, facts = Sieve(sought, log, asked.after), Facts(log)
-    way = _Way(asked)
+    way = Way(asked)
     async for page in pages(log, asked):
         found = await sieve.sift(page)
         told = await facts.tell([read(entry) for entry in found]) if found else []
         yield Looked(len(page), way.done(page), told)
 
 
-class _Way:
-    """How far a search is, by time."""
+class Way:
+    """How far somebody is who goes through a stretch, by time."""
 
     def __init__(self, asked: Span) -> None:
         self._begin = milliseconds(asked.after) if asked.after != START else None
         self._end: Final = milliseconds(asked.upto)
 
     def done(self, page: Sequence[Entry]) -> float:
+        """From 0 to 1, after this page."""
         if self._begin is None:
             self._begin = milliseconds(page[0][0].decode())
         whole = self._end - self._begin
