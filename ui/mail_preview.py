@@ -47,8 +47,8 @@ _HEAD: Final = """<!doctype html>
 
 
 async def mail_page(job: dict[str, Any], part: Part, settings: Settings) -> Response[bytes]:
-    """The page of a job's mail: its HTML, or its text where that is asked for or all there is.
-    Raises NotFound: it is no mail, is sealed, or its template cannot be filled here."""
+    """The page of a job's mail: its HTML, or its text where that is asked for or all there is; or why it
+    cannot be shown, where it is sealed or its template cannot be filled here. Raises NotFound: it is no mail."""
     if job["type"] != MAIL:
         raise NotFound("this job sends no mail")
     try:
@@ -60,6 +60,6 @@ async def mail_page(job: dict[str, Any], part: Part, settings: Settings) -> Resp
             filled = await asyncio.to_thread(render, mail.template, mail.data, own)
             html, text = filled.html, filled.text
     except (msgspec.ValidationError, Permanent) as error:
-        raise NotFound(f"the mail cannot be shown: {error}") from None
+        html, text = "", f"The mail cannot be shown: {error}"
     body = html if html and (part == "html" or not text) else f'<div class="plain">{escape(text)}</div>'
     return Response((_HEAD + body).encode(errors="replace"), media_type="text/html", headers=SAFETY)
