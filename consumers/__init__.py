@@ -13,6 +13,7 @@ Read in this order:
     worker      the process: startup, main loop, shutdown
     metrics     what it measures of itself
     testing     the same executor without the loop, for tests
+    rehearsal, rehearsal_stage   past jobs, run with other code and without effects
 
     email, image, ai    the handlers that come with Penstock
 """

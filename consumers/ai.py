@@ -41,7 +41,7 @@ _loading_detector: Final = Lock()
 _reading: Final = Lock()
 
 
-@handler(DetectLanguage)
+@handler(DetectLanguage, pure=True)
 def language(job: DetectLanguage, context: Context) -> LanguageResult:
     with _loading_detector:
         detector = _detector()
@@ -54,7 +54,7 @@ def language(job: DetectLanguage, context: Context) -> LanguageResult:
     )
 
 
-@handler(ReadText)
+@handler(ReadText, pure=True)
 def ocr(job: ReadText, context: Context) -> TextResult:
     if find_spec("rapidocr") is None or find_spec("onnxruntime") is None:
         raise Permanent("ai.ocr needs the extra `ocr`: pip install 'penstock[ocr]'")

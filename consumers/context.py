@@ -35,11 +35,14 @@ class Context:
 
     For a node of a flow `needs` has the results of what it waited for, by the nodes' names, and `unmet`
     says why others have none (failed, cancelled or skipped), where it runs all the same.
+
+    In a `rehearsal` of past jobs `job_id` is the past job's, artifacts that are stored are thrown away
+    afterwards, and jobs that are submitted go nowhere.
     """
 
     __slots__ = (
         *("_cut", "_lines", "artifacts", "attempt", "attempts", "job_id", "jobs", "needs", "report", "type"),
-        "unmet",
+        *("rehearsal", "unmet"),
     )
 
     def __init__(
@@ -54,6 +57,7 @@ class Context:
         report: Callable[[Report], None],
         needs: Mapping[str, Any] | None = None,
         unmet: Mapping[str, str] | None = None,
+        rehearsal: bool = False,
     ) -> None:
         self.job_id: Final = job_id
         self.type: Final = type
@@ -64,6 +68,7 @@ class Context:
         self.report: Final = report
         self.needs: Final[Mapping[str, Any]] = needs or {}
         self.unmet: Final[Mapping[str, str]] = unmet or {}
+        self.rehearsal: Final = rehearsal
         self._lines = 0
         self._cut = False
 

@@ -43,10 +43,40 @@ class Attached(msgspec.Struct, frozen=True):
     filename: str
 
 
-@handler(SendEmail)
+class Letter(msgspec.Struct, frozen=True):
+    """A mail that is ready to be handed over."""
+
+    sender: str
+    recipients: list[str]
+    message_id: str
+    mail: bytes
+
+
+async def compose_only(job: SendEmail, context: Context) -> dict[str, int]:
+    """The dry mode: everything but handing it over."""
+    settings = read_settings()
+    _server(settings)
+    letter = await _letter(job, context, settings)
+    return {"recipients": len(letter.recipients), "bytes": len(letter.mail)}
+
+
+@handler(SendEmail, dry=compose_only)
 async def send(job: SendEmail, context: Context) -> EmailResult:
     settings = read_settings()
     server = _server(settings)
+    letter = await _letter(job, context, settings)
+    context.progress(0.5, f"handing over to {server.hostname}")
+    refused, response = await _deliver(server, letter.sender, letter.recipients, letter.mail)
+    context.progress(1, "sent")
+    return EmailResult(
+        message_id=letter.message_id,
+        accepted=tuple(one for one in letter.recipients if one not in refused),
+        refused=tuple(RefusedRecipient(one, said.code, said.message) for one, said in refused.items()),
+        response=response,
+    )
+
+
+async def _letter(job: SendEmail, context: Context, settings: Settings) -> Letter:
     context.progress(0.1, "composing")
     if job.template is not None:
         job = _fill(job, render(job.template, job.data, settings.data_dir.absolute() / "templates"))
@@ -56,15 +86,7 @@ async def send(job: SendEmail, context: Context) -> EmailResult:
     # In a thread: encoding 25 MB of attachments would hold up every other job on this event loop.
     mail = await asyncio.to_thread(compose, job, sender, message_id, files)
     recipients = list(dict.fromkeys(_address(one).addr_spec for one in (*job.to, *job.cc, *job.bcc)))
-    context.progress(0.5, f"handing over to {server.hostname}")
-    refused, response = await _deliver(server, sender.addr_spec, recipients, mail)
-    context.progress(1, "sent")
-    return EmailResult(
-        message_id=message_id,
-        accepted=tuple(one for one in recipients if one not in refused),
-        refused=tuple(RefusedRecipient(one, said.code, said.message) for one, said in refused.items()),
-        response=response,
-    )
+    return Letter(sender.addr_spec, recipients, message_id, mail)
 
 
 def compose(job: SendEmail, sender: Address, message_id: str, files: list[Attached]) -> bytes:

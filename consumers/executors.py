@@ -14,6 +14,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,7 @@ from pebble import ProcessExpired, ProcessPool
 from penstock.consumers.context import Context, Report
 from penstock.consumers.handlers import Handler, handlers
 from penstock.consumers.outcomes import Failure, failure
+from penstock.core.artifacts import Overlay
 from penstock.core.logs import Attempt, configure_logging, current_attempt
 from penstock.core.settings import read_settings
 from penstock.core.tracing import carried, context_of
@@ -121,7 +123,8 @@ class _Processes:
         self._contexts[context.job_id] = context
         self._heard[context.job_id] = Future()
         who = (context.job_id, context.attempt, context.attempts)
-        before = msgspec.json.encode((context.needs, context.unmet))
+        overlay = str(context.artifacts.folder) if isinstance(context.artifacts, Overlay) else ""
+        before = msgspec.json.encode((context.needs, context.unmet, overlay))
         future: Future[bytes] = self._pool.schedule(
             _run_here, args=[handler.run.__module__, handler.contract.type, payload, who, before, carried()]
         )
@@ -182,17 +185,19 @@ def _run_here(
     importlib.import_module(module)
     handler = handlers()[type]
     job_id, attempt, attempts = who
-    needs, unmet = msgspec.json.decode(before)
+    needs, unmet, overlay = msgspec.json.decode(before)
+    artifacts = open_artifacts(read_settings())
     context = Context(
         job_id=job_id,
         type=type,
         attempt=attempt,
         attempts=attempts,
-        artifacts=open_artifacts(read_settings()),
+        artifacts=Overlay(artifacts, Path(overlay)) if overlay else artifacts,
         jobs=None,
         report=lambda report: _outbound.put((job_id, report.tag, report.body)),
         needs=needs,
         unmet=unmet,
+        rehearsal=bool(overlay),
     )
     try:
         decoded = msgspec.json.decode(payload, type=handler.contract.payload)

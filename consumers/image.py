@@ -44,14 +44,14 @@ ENCODING: Final = 0.65
 _cores: Final = BoundedSemaphore(min(os.cpu_count() or 1, MAX_AT_ONCE))
 
 
-@handler(ResizeImage)
+@handler(ResizeImage, pure=True)
 def resize(job: ResizeImage, context: Context) -> ImageResult:
     with _opened(job, context, enough=_longest([job.size])) as source:
         context.progress(WORKING, "resizing")
         return _save(steps.fit(source.picture, job.size, job.background), source, job, context)
 
 
-@handler(MakeThumbnails)
+@handler(MakeThumbnails, pure=True)
 def thumbnails(job: MakeThumbnails, context: Context) -> ThumbnailsResult:
     images = []
     with _opened(job, context, enough=_longest(job.sizes)) as source:
@@ -64,20 +64,20 @@ def thumbnails(job: MakeThumbnails, context: Context) -> ThumbnailsResult:
     return ThumbnailsResult(images=tuple(images))
 
 
-@handler(ConvertImage)
+@handler(ConvertImage, pure=True)
 def convert(job: ConvertImage, context: Context) -> ImageResult:
     with _opened(job, context) as source:
         return _save(source.picture.image, source, job, context)
 
 
-@handler(CropImage)
+@handler(CropImage, pure=True)
 def crop(job: CropImage, context: Context) -> ImageResult:
     with _opened(job, context) as source:
         context.progress(WORKING, "cropping")
         return _save(steps.crop(source.picture, job.x, job.y, job.width, job.height), source, job, context)
 
 
-@handler(WatermarkImage)
+@handler(WatermarkImage, pure=True)
 def watermark(job: WatermarkImage, context: Context) -> ImageResult:
     given = None if job.mark is None else read_source(job.mark, context).data
     with _opened(job, context) as source:

@@ -10,7 +10,7 @@ import msgspec
 from penstock.consumers.context import Context
 from penstock.consumers.fetch import fetch
 from penstock.core.artifacts import Artifacts, clean_filename
-from penstock.core.errors import Misconfigured, NotFound, Permanent, TooLarge
+from penstock.core.errors import Misconfigured, NotFound, Permanent, TooLarge, Unrehearsed
 from penstock.core.settings import read_settings
 
 ARTIFACT_PREFIX: Final = "sha256-"
@@ -33,7 +33,8 @@ def store_of(context: Context) -> Artifacts:
 def read_source(source: str, context: Context) -> Source:
     """All bytes of an artifact's id or an http(s) URL, for handlers that run in a thread.
 
-    Raises Permanent for what is not there, refused or too large; see `fetch` for the rest.
+    Raises Permanent for what is not there, refused or too large; see `fetch` for the rest. A rehearsal
+    fetches nothing.
     """
     store = store_of(context)
     if source.startswith(ARTIFACT_PREFIX):
@@ -41,6 +42,8 @@ def read_source(source: str, context: Context) -> Source:
             return Source(data=store.get(source), filename=store.describe(source).filename)
         except (NotFound, TooLarge) as error:
             raise Permanent(str(error)) from error
+    if context.rehearsal:
+        raise Unrehearsed(f"its source is an address: {source[:200]}")
     private = read_settings().fetch_private
     fetched = asyncio.run(fetch(source, max_bytes=store.max_size, allow_private=private))
     name = PurePosixPath(unquote(urlsplit(fetched.url).path)).name

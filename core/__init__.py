@@ -20,6 +20,6 @@ The living design is README.md in this folder.
 """
 
 from penstock.core.contracts import Backoff, Options, contract
-from penstock.core.errors import Permanent, RetryLater
+from penstock.core.errors import Permanent, RetryLater, Unrehearsed
 
-__all__ = ["Backoff", "Options", "Permanent", "RetryLater", "contract"]
+__all__ = ["Backoff", "Options", "Permanent", "RetryLater", "Unrehearsed", "contract"]

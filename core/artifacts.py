@@ -158,6 +158,36 @@ class Artifacts:
             raise TooLarge("artifact in bytes", size, self.max_size)
 
 
+class Overlay(Artifacts):
+    """A store seen through a folder: reads from both, writes into the folder alone."""
+
+    def __init__(self, below: Artifacts, folder: Path) -> None:
+        super().__init__(LocalStore(folder, mkdir=True), below.max_size)
+        self._below: Final = below
+        self.folder: Final = folder
+
+    def describe(self, id: str) -> Artifact:
+        try:
+            return self._below.describe(id)
+        except NotFound:
+            return super().describe(id)
+
+    def get(self, id: str) -> bytes:
+        try:
+            return self._below.get(id)
+        except NotFound:
+            return super().get(id)
+
+    async def astream(self, id: str) -> AsyncIterator[bytes]:
+        try:
+            await self._below.adescribe(id)
+            chunks = self._below.astream(id)
+        except NotFound:
+            chunks = super().astream(id)
+        async for chunk in chunks:
+            yield chunk
+
+
 def open_artifacts(settings: Settings) -> Artifacts:
     """The store that the settings name. Raises Misconfigured."""
     try:

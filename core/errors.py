@@ -13,6 +13,7 @@
     ├── JobFailed                whoever awaited its result: the job ended without one
     └── HandlerError             raised by handlers to say how their attempt ended
         ├── Permanent            fail at once; trying again cannot help
+        │   └── Unrehearsed      in a rehearsal: this cannot be done without a side effect
         └── RetryLater           try again after `after` seconds, not by the job's backoff
 
 Any other exception that leaves a handler is a failed attempt, retried by the job's backoff.
@@ -106,6 +107,11 @@ class HandlerError(PenstockError):
 
 class Permanent(HandlerError):
     """Fail at once: trying again cannot help (a bad address, a broken file)."""
+
+
+class Unrehearsed(Permanent):
+    """In a rehearsal (`context.rehearsal`): from here on the work has effects elsewhere, so it ends without
+    an outcome."""
 
 
 class RetryLater(HandlerError):

@@ -7,6 +7,7 @@ Read in this order:
     client     the Python client and its handles
     metrics    what a producer measures of itself
     commands   cancel, retry, promote, reschedule jobs; pause, limit, drain queues
+    redrive    copies of ended jobs, changed, checked, and submitted at a rate
     sync       the same without an event loop
     flows      graphs of jobs, and the process that carries them out; a package of its own
     schedules  jobs by the clock, and the process that submits them; a package of its own

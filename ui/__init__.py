@@ -33,6 +33,10 @@ The only room that knows all others. Read in this order:
     console      what they print
     demo         the guided demo
 
+    system       the handlers of Penstock's own jobs: many at once, redriving
+    redriving    what a filter selects, submitted again
+    rehearsing   what a filter selects, run with the code of now and compared
+
     mailcatcher  SMTP in, a page and JSON out
     mailbox      caught mails on disk
     remote       the commands that ask a running API

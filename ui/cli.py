@@ -21,6 +21,7 @@ from penstock.ui import (
     processes,
     replay_commands,
     replay_redrive,
+    replay_rehearse,
     schedule_commands,
     webhook_commands,
 )
@@ -37,6 +38,7 @@ app.add_typer(bulk_commands.app)
 app.add_typer(flow_commands.app, name="flow")
 app.add_typer(replay_commands.app, name="replay")
 replay_commands.app.add_typer(replay_redrive.app)
+replay_commands.app.add_typer(replay_rehearse.app)
 app.add_typer(schedule_commands.app, name="schedules")
 app.add_typer(webhook_commands.app, name="webhook")
 

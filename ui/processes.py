@@ -56,7 +56,7 @@ def run_dashboard(settings: Settings, *, api: str = "") -> None:
 def run_worker(settings: Settings) -> None:
     """A worker on `settings.queues`, all queues that have handlers here if empty."""
     _begin(settings, "worker")
-    _load_handlers(settings)
+    load_handlers(settings)
     _run_measured(settings, "worker", lambda metrics: _work(with_server(settings), metrics))
 
 
@@ -162,7 +162,7 @@ class _Submitter:
         return (await self._producer.submit(payload, **options)).id
 
 
-def _load_handlers(settings: Settings) -> None:
+def load_handlers(settings: Settings) -> None:
     """Import the handlers of the queues to serve, and the user's own modules."""
     from penstock.ui.jobs import load_jobs
 

@@ -116,7 +116,7 @@ def _print_preview(found: dict[str, Any]) -> None:
     rows = []
     for sample in found["samples"]:
         job = sample["job"]
-        changes = "(sealed)" if sample["sealed"] else "  ".join(map(_change, sample["changes"]))
+        changes = "(sealed)" if sample["sealed"] else "  ".join(map(told_change, sample["changes"]))
         rows.append([job["id"], job["type"], job["state"], job["submitted_at"], changes])
     if rows:
         print_table(("id", "type", "state", "submitted_at", "changes"), rows)
@@ -126,7 +126,10 @@ def _print_preview(found: dict[str, Any]) -> None:
         )
 
 
-def _change(change: dict[str, Any]) -> str:
+def told_change(change: dict[str, Any]) -> str:
+    """A change in one line."""
+    if change.keys() == {"path"}:
+        return f"{change['path']}: (sealed)"
     before, after = (
         msgspec.json.encode(change[side]).decode() if side in change else "(none)"
         for side in ("before", "after")

@@ -37,7 +37,7 @@ REDIS = (
     *(f"producer/{name}.py" for name in ["client", "commands", "outlet", "ratelimit"]),
     "producer/flows/*.py",
     "producer/schedules/*.py",
-    *(f"consumers/{name}.py" for name in ["partition", "testing", "worker"]),
+    *(f"consumers/{name}.py" for name in ["partition", "rehearsal_stage", "testing", "worker"]),
     *(
         f"projections/{name}.py"
         for name in [
