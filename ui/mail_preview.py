@@ -48,7 +48,7 @@ _HEAD: Final = """<!doctype html>
 
 async def mail_page(job: dict[str, Any], part: Part, settings: Settings) -> Response[bytes]:
     """The page of a job's mail: its HTML, or its text where that is asked for or all there is; or why it
-    cannot be shown, where it is sealed or its template cannot be filled here. Raises NotFound: it is no mail."""
+    cannot be shown, where it is sealed or its template cannot be filled here. Raises NotFound: no mail."""
     if job["type"] != MAIL:
         raise NotFound("this job sends no mail")
     try:
