@@ -118,6 +118,17 @@ class PartitionKeys:
         """The same partition, with views that are made anew in place of those in use."""
         return PartitionKeys(self._namespace, self.queue, self.number, "shadow")
 
+    @cached_property
+    def passing(self) -> tuple[str, ...]:
+        """How the names of those keys begin that live for a time only."""
+        return (self.once(""), self.sender(""), self.token(""))
+
+    def is_ours(self, name: str) -> bool:
+        """Whether a key with the partition's prefix is one of those above."""
+        fixed = (*self.entries, self.facts, self.base, self.readers, self.folders)
+        families = (self.prefix + family for family in ("view:", "shadow:"))
+        return name in fixed or name.startswith((*self.passing, *families))
+
     def once(self, key: str) -> str:
         return f"{self.prefix}once:{key}"
 

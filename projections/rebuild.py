@@ -26,6 +26,7 @@ from penstock.projections.store import OtherShape
 
 PATIENCE_S: Final = 60.0
 HOLD_S: Final = 0.5
+FOLLOW_S: Final = 0.05
 _AGAIN_S: Final = 0.2
 
 Tell = Callable[[Progress], None]
@@ -93,6 +94,23 @@ class Anew:
                 if not passing(error) or time.monotonic() - lost > PATIENCE_S:
                     raise
                 await asyncio.sleep(_AGAIN_S)
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """The shadow follows the log as long as this lasts; an error of that fold is raised at the end."""
+
+        async def follow() -> None:
+            while True:
+                await self.fold()
+                await asyncio.sleep(FOLLOW_S)
+
+        following = asyncio.create_task(follow())
+        try:
+            yield
+            if following.done():
+                following.result()
+        finally:
+            await ended(following)
 
     async def switch(self) -> bool:
         """Fold to the end and switch, until it is done; False if another was faster."""

@@ -17,4 +17,13 @@ Read in this order:
     parquet     the last of these
     exporting   a stretch of a log, or one job's story, to a file
     importing   files back into a log
+
+    findings    what is not as the log says
+    sides       two sets of views, told at one position
+    comparing   the views in use against those that the log says
+    rebuilding  a rebuild that says what it put right
+    auditing    what the scripts keep beside the log (core/lua/audit.lua)
+    standing    jobs against their lane entries (core/lua/mend.lua)
+    keeping     how the queue is governed; keys that should end
+    verify      all of these
 """

@@ -66,7 +66,8 @@ REDIS = (
             "webhook*",
         ]
     ),
-    *(f"ui/{name}.py" for name in ["api", "embedded", "problems", "webhooks"]),
+    "projections/replay/*.py",
+    *(f"ui/{name}.py" for name in ["api", "embedded", "problems", "replay_checks", "webhooks"]),
 )
 CONNECTIONS = {"core/connection.py", "ui/embedded.py"}
 WEB = {"litestar", "hypercorn", "uvicorn", "granian"}

@@ -99,6 +99,13 @@ def test_the_pattern_of_views_matches_views_only() -> None:
     assert not fnmatchcase(PartitionKeys("penstock", "image").jobs, keys.views)
 
 
+def test_our_keys_are_told_from_others() -> None:
+    keys = PartitionKeys("penstock", "email")
+    assert [name for name, key in every_key(keys).items() if not keys.is_ours(key)] == []
+    assert not keys.is_ours(keys.prefix + "mine")
+    assert not keys.is_ours(PartitionKeys("penstock", "image").log)
+
+
 def test_a_job_id_names_its_partition() -> None:
     assert PartitionKeys("penstock", "email", 3).job_id("12-0") == "email.3.12-0"
 
