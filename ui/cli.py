@@ -20,6 +20,7 @@ from penstock.ui import (
     flow_commands,
     processes,
     replay_commands,
+    replay_rebuild,
     replay_redrive,
     replay_rehearse,
     schedule_commands,
@@ -37,6 +38,7 @@ app.add_typer(control_commands.app)
 app.add_typer(bulk_commands.app)
 app.add_typer(flow_commands.app, name="flow")
 app.add_typer(replay_commands.app, name="replay")
+replay_commands.app.add_typer(replay_rebuild.app)
 replay_commands.app.add_typer(replay_redrive.app)
 replay_commands.app.add_typer(replay_rehearse.app)
 app.add_typer(schedule_commands.app, name="schedules")
