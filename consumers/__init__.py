@@ -14,6 +14,7 @@ Read in this order:
     metrics     what it measures of itself
     testing     the same executor without the loop, for tests
     rehearsal, rehearsal_stage   past jobs, run with other code and without effects
+    whatif_past, whatif          past jobs, played again in virtual time with other settings
 
     email, image, ai    the handlers that come with Penstock
 """

@@ -8,6 +8,7 @@ ran out of time         → as if it had raised TimeoutError
 told to leave           → released: due now, the attempt not spent
 """
 
+import random
 import traceback
 from typing import Any, Final
 
@@ -59,9 +60,20 @@ def completed(delivery: Delivery, ms: float, result: bytes) -> Finished:
     return Finished("completed", delivery.lane, delivery.entry, delivery.attempt, delivery.job, body)
 
 
+def next_attempt(
+    job: Submitted, attempt: int, why: Failure, *, draw: random.Random | None = None
+) -> float | None:
+    """In how many seconds the job is tried again after its attempt (1 is the first) failed; None where it is
+    given up."""
+    if why.permanent or attempt >= job.attempts:
+        return None
+    return why.after if why.after is not None else delay(job.backoff, attempt, draw=draw)
+
+
 def failed(delivery: Delivery, job: Submitted, ms: float, why: Failure) -> Finished:
     """The attempt failed: for good, or until it is due again."""
-    if why.permanent or delivery.attempt >= job.attempts:
+    wait = next_attempt(job, delivery.attempt, why)
+    if wait is None:
         reason = "permanent" if why.permanent else NO_ATTEMPT_LEFT
         body: Any = Failed(
             reason=reason,
@@ -72,7 +84,6 @@ def failed(delivery: Delivery, job: Submitted, ms: float, why: Failure) -> Finis
             ms=round(ms, 3),
         )
         return _finished("failed", delivery, encode(body))
-    wait = why.after if why.after is not None else delay(job.backoff, delivery.attempt)
     body = AttemptFailed(
         attempt=delivery.attempt,
         error=why.error,

@@ -36,6 +36,7 @@ The only room that knows all others. Read in this order:
     system       the handlers of Penstock's own jobs: many at once, redriving
     redriving    what a filter selects, submitted again
     rehearsing   what a filter selects, run with the code of now and compared
+    whatif       a stretch of a queue, played again with other settings
 
     mailcatcher  SMTP in, a page and JSON out
     mailbox      caught mails on disk
