@@ -23,6 +23,7 @@ from penstock.ui import (
     replay_rebuild,
     replay_redrive,
     replay_rehearse,
+    replay_whatif,
     schedule_commands,
     webhook_commands,
 )
@@ -41,6 +42,7 @@ app.add_typer(replay_commands.app, name="replay")
 replay_commands.app.add_typer(replay_rebuild.app)
 replay_commands.app.add_typer(replay_redrive.app)
 replay_commands.app.add_typer(replay_rehearse.app)
+replay_commands.app.add_typer(replay_whatif.app)
 app.add_typer(schedule_commands.app, name="schedules")
 app.add_typer(webhook_commands.app, name="webhook")
 
