@@ -140,6 +140,24 @@ def webhooks() -> None:
 
 
 @app.command()
+def archiver(
+    to: Annotated[
+        str,
+        typer.Option("--to", envvar="PENSTOCK_ARCHIVE_URL", help="Where to: s3://bucket/folder, a folder."),
+    ],
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds until an event is there, at most.")] = 60.0,
+    leave: Annotated[
+        bool, typer.Option("--leave", help="Archive nothing more there: let retention go on without it.")
+    ] = False,
+) -> None:
+    """Run an archiver, which keeps all logs outside of Redis, for ever; any number may run."""
+    if leave:
+        typer.echo(processes.leave_archive(read_settings(), to))
+    else:
+        processes.run_archiver(read_settings(), to, every)
+
+
+@app.command()
 def mailcatcher() -> None:
     """Run the mail catcher."""
     processes.run_mailcatcher(read_settings())

@@ -87,6 +87,20 @@ def run_webhooks(settings: Settings) -> None:
     _run_measured(settings, "webhooks", lambda metrics: _send_webhooks(with_server(settings), metrics))
 
 
+def run_archiver(settings: Settings, url: str, every: float) -> None:
+    """An archiver of all queues, to the archive at `url`."""
+    _begin(settings, "archiver")
+    _run_measured(settings, "archiver", lambda _: _archive(with_server(settings), url, every))
+
+
+def leave_archive(settings: Settings, url: str) -> str:
+    """Let retention go on without this archive; answers what that means, in a sentence."""
+    from penstock.projections.replay.archiver import leave
+
+    left = asyncio.run(leave(with_server(settings), url))
+    return f"{left} queues were held for this archive; retention now removes what it has not got"
+
+
 def run_mailcatcher(settings: Settings) -> None:
     """The mail catcher."""
     from penstock.ui.mailcatcher import serve_mailcatcher
@@ -134,6 +148,12 @@ async def _send_webhooks(settings: Settings, metrics: "Metrics | None") -> None:
     from penstock.ui.webhooks import serve_webhooks
 
     await serve_webhooks(settings, StopSignals(second_exits=True).first, probes=_probes(metrics))
+
+
+async def _archive(settings: Settings, url: str, every: float) -> None:
+    from penstock.projections.replay.archiver import run_archiver as archive
+
+    await archive(settings, url, every, StopSignals(second_exits=True).first)
 
 
 async def _work(settings: Settings, metrics: "Metrics | None") -> None:

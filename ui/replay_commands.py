@@ -39,6 +39,10 @@ From = Annotated[
 ]
 To = Annotated[str, typer.Option("--to", help="Before when, as --from.")]
 OnlyJob = Annotated[str, typer.Option("--job", help="Only this job, like email.0.1795477369681-0.")]
+ArchiveUrl = Annotated[
+    str,
+    typer.Option(envvar="PENSTOCK_ARCHIVE_URL", help="An archive to read with the log: s3://…, a folder."),
+]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Like email.0.1795477369681-0.")]
 
 
@@ -47,13 +51,14 @@ def show(
     id: JobId,
     unseal: Annotated[bool, typer.Option("--unseal", help="Open what PENSTOCK_PAYLOAD_KEYS sealed.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Each event on its own, with tracebacks.")] = False,
+    archive: ArchiveUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
     """Tell a job's story: each event, how long after the one before, and the state it led to."""
     from penstock.ui.output import print_json
     from penstock.ui.replay_output import print_story
 
-    told = asyncio.run(_story(_settings(), id, unseal=unseal))
+    told = asyncio.run(_story(_settings(), id, archive, unseal=unseal))
     if as_json:
         print_json(told)
     else:
@@ -102,6 +107,7 @@ def grep(
     since: From = "",
     until: To = "",
     limit: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: never.")] = 0,
+    archive: ArchiveUrl = "",
     as_json: NdJson = False,
 ) -> None:
     """Search the log: every event that fits all that is said, oldest first, queue by queue."""
@@ -123,6 +129,7 @@ def grep(
         since=moment_of("--from", since),
         until=moment_of("--to", until),
         limit=limit,
+        archive=archive,
     )
     printer = Printer(as_json=as_json or not sys.stdout.isatty())
     asyncio.run(search(_settings(), asked, printer))
@@ -181,13 +188,22 @@ async def _tail(settings: Settings, follow: "Follow", printer: "Printer") -> Non
     await follow_logs(settings, follow, printer.tell, stop)
 
 
-async def _story(settings: Settings, id: str, *, unseal: bool) -> Story:
+async def _story(settings: Settings, id: str, archive: str, *, unseal: bool) -> Story:
     queue, number, position = parse_job_id(id)
     keys = Keys(settings.namespace).partition(queue, number)
     seals = open_seals(settings) if unseal else None
     with answering():
         async with connect(settings) as redis:
-            return story(keys, position, await tell(redis, keys, position), seals)
+            events = await tell(redis, keys, position)
+            if archive and not events:
+                from penstock.projections.replay.archive import Archive
+                from penstock.projections.replay.history import History
+                from penstock.projections.replay.span import standing
+
+                history = History(redis, keys, Archive(archive))
+                await history.look(await standing(history))
+                events = await history.story(position)
+            return story(keys, position, events, seals)
 
 
 def _settings() -> Settings:

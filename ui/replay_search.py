@@ -10,11 +10,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from penstock.core.connection import answering, command, connect
 from penstock.core.keys import Keys
-from penstock.core.log import Log
 from penstock.core.settings import Settings
+from penstock.projections.replay.archive import Archive
 from penstock.projections.replay.grep import grep
+from penstock.projections.replay.history import opened
 from penstock.projections.replay.sieve import Sought
-from penstock.projections.replay.span import partitions, partly, span, standing
+from penstock.projections.replay.span import partitions, partly, span
 from penstock.ui.replay_output import Printer
 
 _STEPS: Final = 1000
@@ -22,24 +23,25 @@ _STEPS: Final = 1000
 
 class Search(msgspec.Struct, kw_only=True):
     """What is asked for: in which queues (none: all), what, from when until before when (Unix ms), and
-    how many events at most (0: all)."""
+    how many events at most (0: all). `archive`: where what has gone from Redis is kept."""
 
     queues: tuple[str, ...]
     sought: Sought
     since: int | None
     until: int | None
     limit: int
+    archive: str = ""
 
 
 async def search(settings: Settings, asked: Search, printer: Printer) -> None:
     """Print what is found. Raises Refused for what cannot be asked."""
     keys, found = Keys(settings.namespace), 0
+    archive = Archive(asked.archive) if asked.archive else None
     with answering(), bar(printer.console) as progress:
         async with connect(settings) as redis:
             known = await command(redis, "SMEMBERS", keys.queues)
             for partition in partitions(keys, known, asked.queues):
-                log = Log(redis, partition)
-                now = await standing(log)
+                log, now = await opened(redis, partition, archive)
                 stretch = span(partition, now, asked.since, asked.until)
                 progress.say(partly(partition, now, stretch))
                 progress.begin(partition.queue)

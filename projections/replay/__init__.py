@@ -18,6 +18,10 @@ Read in this order:
     exporting   a stretch of a log, or one job's story, to a file
     importing   files back into a log
 
+    archive     a log kept outside of Redis, for ever
+    archiver    the process that keeps it
+    history     log and archive, read as one
+
     findings    what is not as the log says
     sides       two sets of views, told at one position
     comparing   the views in use against those that the log says

@@ -29,15 +29,20 @@ _CHUNK: Final = 1024 * 1024
 _URL: Final = re.compile(r"[a-z0-9]+://")
 
 
+def address(name: str) -> str:
+    """A folder as it is called from anywhere: a path from the root, or a URL without a slash at its end."""
+    return name.rstrip("/") if _URL.match(name) else str(Path(name).absolute())
+
+
 def open_store(url: str, *, make: bool = False) -> ObjectStore:
     """The store in a folder: a path or a URL; a local folder that is not there is made if `make`. Raises
     Refused."""
     with answering(url):
-        if not _URL.match(url):
-            return LocalStore(Path(url).absolute(), mkdir=make)
+        if (folder := _local(url)) is not None:
+            if not make and not folder.is_dir():
+                raise Refused(f"{url}: there is no such folder")
+            return LocalStore(folder.absolute(), mkdir=make)
         parts = urlsplit(url)
-        if parts.scheme == "file":
-            return LocalStore(Path(unquote(parts.path)), mkdir=make)
         if parts.scheme not in REMOTE_SCHEMES:
             raise Refused(f"{url}: {parts.scheme!r} is none of file, {', '.join(REMOTE_SCHEMES)}")
         return from_url(url, retry_config={"max_retries": REMOTE_RETRIES, "retry_timeout": REMOTE_PATIENCE})

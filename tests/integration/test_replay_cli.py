@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from commands import Command
-from histories import Author, completed
+from histories import Author, completed, until
 from penstock.core.connection import connect
 from penstock.core.keys import Keys
 from penstock.core.log import Log
@@ -116,3 +117,36 @@ async def test_export_and_import_from_the_command_line(author: Author, run: Run,
     assert "has a log already" in await run("import", path, "--queue", "copy", code=2)
     assert "say which log" in await run("export", path, code=2)
     assert "cannot be redacted" in await run("export", path, "--queue", "mail", "--redact", "type", code=2)
+
+
+async def test_show_and_grep_read_archive_and_log_as_one(
+    author: Author, run: Run, penstock: Callable[..., Command], environ: dict[str, str], tmp_path: Path
+) -> None:
+    url = str(tmp_path / "archive")
+    await author.dispatch.open()
+    await author.scene()
+    await author.redis.sadd(author.keys.queues, "mail")
+    archiver = penstock("archiver", "--to", url, "--every", "0.1", **environ)
+    log = Log(author.redis, author.keys)
+
+    async def archived() -> bool:
+        return [(await log.tip()).encode()] == await author.redis.hvals(author.keys.readers)
+
+    await until(archived, "all is archived")
+    archiver.signal(signal.SIGTERM)
+    assert await exit_code(archiver) == 0, archiver.output
+    job = author.jobs[0]
+    for event in await log.page("0-0", 100_000):
+        if event.job == job:
+            await author.redis.xdel(author.keys.log, event.position)
+    await author.redis.delete(author.keys.jobs)
+    assert f"no job mail.0.{job}" in await run("show", f"mail.0.{job}", code=1)
+    assert re.search(
+        rf"^job +mail\.0\.{job}$", await run("show", f"mail.0.{job}", "--archive", url), re.MULTILINE
+    )
+    assert (await run("grep", "--job", f"mail.0.{job}")).startswith("note: mail: retention has removed jobs")
+    found = (await run("grep", "--job", f"mail.0.{job}", "--archive", url)).splitlines()
+    assert json.loads(found[0])["event"] == "submitted"
+    assert "nosuch: there is no such folder" in await run(
+        "grep", "--archive", str(tmp_path / "nosuch"), code=2
+    )

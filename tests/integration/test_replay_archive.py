@@ -1,0 +1,261 @@
+"""Archive and live log together are the log as if nothing had ever been removed from it."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from histories import Author, folded, until
+from penstock.core.connection import command, connect
+from penstock.core.errors import Refused
+from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.lifecycle import TERMINAL
+from penstock.core.log import Entry, Log
+from penstock.core.positions import START
+from penstock.core.settings import Secret, Settings
+from penstock.core.story import tell
+from penstock.projections.projector import PartitionProjector
+from penstock.projections.replay import archiver, history
+from penstock.projections.replay.archive import Archive, Segment, Stock, reader_of
+from penstock.projections.replay.archiver import Moved, PartitionArchiver, leave, run_archiver
+from penstock.projections.replay.grep import grep, pages
+from penstock.projections.replay.history import opened
+from penstock.projections.replay.importing import bring_in
+from penstock.projections.replay.sieve import Sought
+from penstock.projections.replay.span import Span, partly, span
+from penstock.projections.retention import Trimmer
+from servers import RealServer
+
+
+@pytest.fixture
+def settings(server: RealServer, namespace: str) -> Settings:
+    kept: dict[str, Any] = {f"retention_{name}": 0.001 for name in sorted(TERMINAL)}
+    return Settings(redis_url=Secret(server.url), namespace=namespace, **kept)
+
+
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncIterator[Redis]:
+    async with connect(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def keys(namespace: str) -> PartitionKeys:
+    return Keys(namespace).partition("mail")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return str(tmp_path / "archive")
+
+
+async def live(redis: Redis, keys: PartitionKeys) -> dict[bytes, list[bytes]]:
+    return dict(await Log(redis, keys).entries("0-0", 100_000))
+
+
+async def all_of(redis: Redis, keys: PartitionKeys, url: str) -> list[Entry]:
+    """The log with its archive, from the beginning."""
+    log, now = await opened(redis, keys, Archive(url))
+    found = [entry async for page in pages(log, span(keys, now, None, None)) for entry in page]
+    return [(position, fields) for position, fields in found]
+
+
+async def epoch(redis: Redis, keys: PartitionKeys) -> str:
+    found: bytes = await command(redis, "GET", keys.epoch)
+    return found.decode()
+
+
+def segments(url: str) -> list[str]:
+    return sorted(str(path) for path in Path(url).rglob("*.ndjson.zst"))
+
+
+def damage(path: Path) -> None:
+    """Change one bit in the middle, or for JSON, what it begins with."""
+    data = bytearray(path.read_bytes())
+    data[0 if path.suffix == ".json" else len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@asynccontextmanager
+async def projecting(redis: Redis, keys: PartitionKeys) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(PartitionProjector(redis, keys).run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 10)
+
+
+async def sweep(settings: Settings, redis: Redis, keys: PartitionKeys) -> None:
+    """Trim all that may go."""
+    await until(lambda: folded(redis, keys), "all is folded")
+    await asyncio.wait_for(Trimmer(redis, keys, settings).sweep(asyncio.Event()), 20)
+    await until(lambda: folded(redis, keys), "all is folded")
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_archive_and_live_log_are_the_untrimmed_log(
+    settings: Settings,
+    redis: Redis,
+    keys: PartitionKeys,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    monkeypatch.setattr(archiver, "SEGMENT_EVENTS", 40)
+    chance, author = random.Random(seed), Author(redis, keys, seed=seed)
+    await author.dispatch.open()
+    written: dict[bytes, list[bytes]] = {}
+    ours = PartitionArchiver(redis, keys, Archive(url, make=True), 0.001)
+    await ours.enter()
+    async with projecting(redis, keys):
+        for _ in range(8):
+            await author.scene()
+            written |= await live(redis, keys)
+            for _ in range(chance.randrange(4)):
+                await ours.step(due=chance.random() < 0.5)
+            if chance.random() < 0.3:  # another one goes on
+                ours = PartitionArchiver(redis, keys, Archive(url), 0.001)
+                await ours.enter()
+            await sweep(settings, redis, keys)
+            written |= await live(redis, keys)
+            assert await all_of(redis, keys, url) == list(written.items())
+    assert len(await live(redis, keys)) < len(written)
+    jobs = [it for it in author.jobs if not await tell(redis, keys, it)]
+    assert jobs
+    log, _ = await opened(redis, keys, Archive(url))
+    assert isinstance(log, history.History)
+    for job in [*chance.sample(jobs, 5), author.jobs[-1]]:
+        expected = [at for at, it in written.items() if it[3] == job.encode() or at == job.encode()]
+        assert [event.position.encode() for event in await log.story(job)] == expected
+    assert await log.story("5-5") == []
+    sought = Sought(type="mail.send", events=frozenset({"completed"}))
+    sent = [at for at, it in written.items() if it[1] == b"submitted" and b'"mail.send"' in it[5]]
+    wanted = [at.decode() for at, it in written.items() if it[1] == b"completed" and it[3] in sent]
+    some = wanted[len(wanted) // 2]
+    stretch = Span(some, await log.tip())  # jobs that were submitted before it are looked up
+    found = [told async for part in grep(log, stretch, sought) for told in part.found]
+    assert [told.read[0].position for told in found] == wanted[wanted.index(some) + 1 :]
+    assert {told.type for told in found} <= {"mail.send"}
+
+
+async def test_retention_waits_for_the_archive_until_it_leaves(
+    settings: Settings, redis: Redis, keys: PartitionKeys, url: str
+) -> None:
+    author = Author(redis, keys, seed=4)
+    await author.scene()
+    await command(redis, "SADD", keys.queues, "mail")
+    ours = PartitionArchiver(redis, keys, Archive(url, make=True), 60)
+    await ours.enter()
+    before = await live(redis, keys)
+    async with projecting(redis, keys):
+        await sweep(settings, redis, keys)
+        assert await live(redis, keys) == before
+        assert not await ours.step()  # it is not old enough
+        assert await leave(settings, url) == 1
+        await sweep(settings, redis, keys)
+        assert len(await live(redis, keys)) < len(before)
+    with pytest.raises(Moved):
+        await ours.step(due=True)
+    await ours.enter()  # what went is not in the archive, and that is known
+    assert await ours.step(due=True)
+    log, now = await opened(redis, keys, Archive(url))
+    assert now.removed != START
+    assert partly(keys, now, span(keys, now, None, None)) != ""
+    assert await all_of(redis, keys, url) == list((await live(redis, keys)).items())
+    assert isinstance(log, history.History)
+
+
+async def test_segments_are_exports_that_can_be_imported(
+    settings: Settings,
+    redis: Redis,
+    keys: PartitionKeys,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(archiver, "SEGMENT_EVENTS", 50)
+    author = Author(redis, keys, seed=5)
+    await author.dispatch.open()
+    stop = asyncio.Event()
+    task = asyncio.create_task(run_archiver(settings, url, 0.1, stop))
+    await command(redis, "SADD", keys.queues, "mail")
+    for _ in range(3):
+        await author.scene()
+
+    async def at_work() -> bool:
+        return bool(await command(redis, "HEXISTS", keys.readers, reader_of(url)))
+
+    await until(at_work, "it is at work")
+    await author.scene()
+    stop.set()
+    await asyncio.wait_for(task, 20)  # what is in the log is put before it ends
+    files = segments(url)
+    assert len(files) > 2
+    copy = msgspec.structs.replace(settings, namespace=f"{settings.namespace[:12]}-copy")
+    await bring_in(copy, files, "", lambda *_: None)
+    assert await live(redis, Keys(copy.namespace).partition("mail")) == await live(redis, keys)
+
+
+async def test_a_log_that_was_lost_begins_another_archive(
+    redis: Redis, keys: PartitionKeys, url: str, settings: Settings
+) -> None:
+    author = Author(redis, keys, seed=6)
+    await author.scene()
+    ours = PartitionArchiver(redis, keys, Archive(url, make=True), 60)
+    await ours.enter()
+    await ours.step(due=True)
+    first = await epoch(redis, keys)
+    await redis.delete(keys.epoch, keys.log, *keys.lanes, keys.readers, keys.sender("author"))
+    again = Author(redis, keys, seed=7)
+    await again.scene()
+    with pytest.raises(Moved):
+        await ours.step(due=True)
+    await ours.enter()
+    await ours.step(due=True)
+    second = await epoch(redis, keys)
+    assert first != second
+    assert await all_of(redis, keys, url) == list((await live(redis, keys)).items())
+    assert {Path(it).parent.name for it in segments(url)} == {first, second}
+
+
+async def test_what_is_no_archive_or_was_changed_is_refused(
+    redis: Redis, keys: PartitionKeys, url: str, tmp_path: Path
+) -> None:
+    author = Author(redis, keys, seed=8)
+    await author.scene()
+    with pytest.raises(Refused, match=r"nowhere: there is no such folder"):
+        Archive(str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Refused, match="there is no archive"):
+        await opened(redis, keys, Archive(str(tmp_path / "empty")))
+    ours = PartitionArchiver(redis, keys, Archive(url, make=True), 60)
+    await ours.enter()
+    await ours.step(due=True)
+    segment = Path(segments(url)[0])
+    damage(segment)
+    with pytest.raises(Refused, match=r"\.ndjson\.zst: "):
+        await all_of(redis, keys, url)
+    damage(segment.parent / "manifest.json")
+    with pytest.raises(Refused, match=r"manifest\.json: "):
+        await all_of(redis, keys, url)
+
+
+def test_overlapping_segments_are_read_once() -> None:
+    def segment(after: int, last: int) -> Segment:
+        return Segment(f"{after}-0", f"{last}-0", 1, "0" * 16)
+
+    stock = Stock([segment(0, 5), segment(0, 7), segment(5, 9), segment(12, 14)], START)
+    assert stock.after("0-0") == segment(0, 7)
+    assert stock.after("7-0") == segment(5, 9)
+    assert stock.after("9-0") == segment(12, 14)  # behind a gap
+    assert stock.after("14-0") is None
+    assert stock.end == "14-0"
+    assert stock.holding("6-0") == segment(0, 7)
+    assert stock.holding("11-0") is None
