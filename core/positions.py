@@ -6,6 +6,7 @@ to find it, sorts by time and needs no index.
 """
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from penstock.core.errors import NotFound
@@ -40,6 +41,10 @@ def milliseconds(position: str) -> int:
     return int(position[: position.index("-")])
 
 
+# When a job was submitted is asked at each of its events.
+born: Final = lru_cache(maxsize=2**15)(milliseconds)
+
+
 def order(position: str) -> tuple[int, int]:
     """A key that sorts positions as the log does."""
     ms, seq = position.split("-")
@@ -62,8 +67,8 @@ def unpacked(place: bytes) -> str:
 
 def delta(base: str, position: str) -> str:
     """`position` as seen from `base`, shorter: `<ms after base>-<seq>`."""
-    ms, seq = position.split("-")
-    return f"{int(ms) - milliseconds(base)}-{seq}"
+    ms, _, seq = position.partition("-")
+    return f"{int(ms) - born(base)}-{seq}"
 
 
 def undelta(base: str, text: str) -> str:

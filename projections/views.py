@@ -43,7 +43,7 @@ from penstock.core.events import (
 )
 from penstock.core.lifecycle import STATES, Job, Read, State, fold, legible
 from penstock.core.log import Entry
-from penstock.core.positions import START, milliseconds, packed, undelta
+from penstock.core.positions import START, born, milliseconds, packed, undelta
 from penstock.projections.histogram import Histogram, bucket
 from penstock.projections.tally import MISFIT, Heard, Tally, Totals
 
@@ -110,10 +110,10 @@ _ENDS: Final = (Completed, AttemptFailed, Failed)  # a union would be made anew 
 
 
 class Move(msgspec.Struct, gc=False):
-    """What one index loses, and what it gains: the latter with a score of 0 before each member."""
+    """What one index loses, and what it gains."""
 
     removed: list[bytes]
-    added: list[int | bytes]
+    added: list[bytes]
 
 
 Moves: TypeAlias = dict[tuple[State, str], Move]
@@ -211,7 +211,7 @@ class Views:
     def _count_jobs(self, moves: Moves) -> None:
         for (state, type), move in moves.items():
             counts = self.stats.types.setdefault(type, Counts())
-            setattr(counts, state, getattr(counts, state) + len(move.added) // 2 - len(move.removed))
+            setattr(counts, state, getattr(counts, state) + len(move.added) - len(move.removed))
         for _, type in moves:
             if self.stats.types.get(type) == Counts():  # all its jobs were trimmed
                 del self.stats.types[type]
@@ -261,11 +261,11 @@ def count(events: Sequence[Read], rows: Rows, touched: Touched, stats: Stats, mi
         elif row is not None and after.misfits != row.misfits:
             tag = MISFIT
         elif isinstance(body, Started):
-            of.waits.append(milliseconds(event.position) - (after.ready or milliseconds(job)))
+            of.waits.append(milliseconds(event.position) - (after.ready or born(job)))
         elif isinstance(body, _ENDS):
             of.ends.append(body)
             if tag != "attempt_failed":
-                of.wholes.append(milliseconds(event.position) - milliseconds(job))
+                of.wholes.append(milliseconds(event.position) - born(job))
         of.tags[tag] = of.tags.get(tag, 0) + 1
     stats.events += len(events)
     for type, of in heard.items():
@@ -333,7 +333,7 @@ def _settle(before: Rows, rows: Rows) -> tuple[list[bytes], list[bytes], Moves]:
         place = packed(job)
         written += (place, _write_row(new))
         if old is None or old.state != new.state:
-            _move(moves, new).added += (0, place)
+            _move(moves, new).added.append(place)
             if old is not None:
                 _move(moves, old).removed.append(place)
     return written, forgotten, moves
@@ -341,7 +341,7 @@ def _settle(before: Rows, rows: Rows) -> tuple[list[bytes], list[bytes], Moves]:
 
 def _loose(touched: Touched) -> Move:
     came, went = (sorted(map(packed, one)) for one in (touched.came - touched.went, touched.went))
-    return Move(went, [word for place in came for word in (0, place)])
+    return Move(went, came)
 
 
 def _write_row(job: Job) -> bytes:

@@ -3,14 +3,10 @@
 --
 -- KEYS    1 checkpoint   2 log   3 jobs   4 stats   5 minutes   6 base   7.. indexes
 -- ARGV    1 checkpoint that the page began after ('0-0' for none)   2 position of its last event
---         3 stats   4 how often the views had been begun again   5 number of rows   6 number of rows
---         to forget   7 number of minutes   8 number of minutes to forget; then
---         for each index of KEYS: number removed, number added, the members removed, then score
---                   (always 0) and member of each added
---         minute    minute, value
---         forgotten minute
---         row       job, row
---         forgotten job
+--         3 stats   4 how often the views had been begun again   5 jobs whose rows change   6 those
+--         rows, a line each   7 jobs to forget   8 number of minutes   9 number of minutes to forget;
+--         then minute and value of each, and the forgotten ones; then for each index of KEYS the
+--         members removed and those added. Jobs and members are places of 14 bytes, one after the other.
 -- Answer  1 if it was written; 0 if not, and then nothing was: the checkpoint is not where the page
 --         began (another projector was faster, or the views were begun again), or the log does not hold
 --         the page's last event (the server went back to an older state after it was read)
@@ -37,24 +33,30 @@ for number = 3, #KEYS do
   end
 end
 
-local at = 9
-
-local function take(count)
-  at = at + count
-  return unpack(ARGV, at - count, at - 1)
+-- The places of a text, each after `before`, if that is given, or before the next of `texts`.
+local function places(text, before, texts)
+  local found = {}
+  for at = 1, #text, 14 do
+    if before then found[#found + 1] = before end
+    found[#found + 1] = string.sub(text, at, at + 13)
+    if texts then found[#found + 1] = texts() end
+  end
+  return found
 end
 
+local minutes, forgotten = 2 * tonumber(ARGV[8]), tonumber(ARGV[9])
+if minutes > 0 then call('HSET', KEYS[5], unpack(ARGV, 10, 9 + minutes)) end
+if forgotten > 0 then call('HDEL', KEYS[5], unpack(ARGV, 10 + minutes, 9 + minutes + forgotten)) end
+
+local at = 10 + minutes + forgotten
 for index = 7, #KEYS do
-  local removed, added = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  if ARGV[at] ~= '' then call('ZREM', KEYS[index], unpack(places(ARGV[at]))) end
+  if ARGV[at + 1] ~= '' then call('ZADD', KEYS[index], unpack(places(ARGV[at + 1], '0'))) end
   at = at + 2
-  if removed > 0 then call('ZREM', KEYS[index], take(removed)) end
-  if added > 0 then call('ZADD', KEYS[index], take(2 * added)) end
 end
 
-if ARGV[7] ~= '0' then call('HSET', KEYS[5], take(2 * tonumber(ARGV[7]))) end
-if ARGV[8] ~= '0' then call('HDEL', KEYS[5], take(tonumber(ARGV[8]))) end
-if ARGV[5] ~= '0' then call('HSET', KEYS[3], take(2 * tonumber(ARGV[5]))) end
-if ARGV[6] ~= '0' then call('HDEL', KEYS[3], take(tonumber(ARGV[6]))) end
+if ARGV[5] ~= '' then call('HSET', KEYS[3], unpack(places(ARGV[5], nil, string.gmatch(ARGV[6], '[^\n]+')))) end
+if ARGV[7] ~= '' then call('HDEL', KEYS[3], unpack(places(ARGV[7]))) end
 call('SET', KEYS[4], ARGV[3])
 call('SET', KEYS[1], ARGV[2])
 return 1

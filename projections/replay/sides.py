@@ -96,9 +96,9 @@ class Side(msgspec.Struct):
         self.rows.update(dict.fromkeys(changes.forgotten))
         for (state, type), move in changes.moves.items():
             self.places.update(dict.fromkeys((state, type, it) for it in move.removed))
-            self.places.update(dict.fromkeys(((state, type, it) for it in _members(move.added)), 0.0))
+            self.places.update(dict.fromkeys(((state, type, it) for it in move.added), 0.0))
         self.loose.update(dict.fromkeys(changes.loose.removed))
-        self.loose.update(dict.fromkeys(_members(changes.loose.added), 0.0))
+        self.loose.update(dict.fromkeys(changes.loose.added, 0.0))
 
 
 class Sides:
@@ -198,10 +198,6 @@ def _side(answers: list[Any], wanted: list[bytes], places: list[Place], loose: l
         dict(zip(places, scores[: len(places)], strict=True)),
         dict(zip(loose, scores[len(places) :], strict=True)),
     )
-
-
-def _members(added: Sequence[int | bytes]) -> list[bytes]:
-    return [it for it in added if isinstance(it, bytes)]
 
 
 def _row(raw: bytes | None) -> Job | None:

@@ -153,7 +153,7 @@ class Memory:
             index = self.indexes.setdefault((state, type), set())
             assert index.issuperset(move.removed)
             index.difference_update(move.removed)
-            index.update(move.added[1::2])
+            index.update(move.added)
         self.minutes.update(zip(changes.minutes[::2], changes.minutes[1::2], strict=True))
         for minute in changes.pruned:
             del self.minutes[minute]
@@ -162,7 +162,7 @@ class Memory:
             del self.rows[job]
         self.trimmed += len(changes.forgotten)
         self.loose.difference_update(changes.loose.removed)
-        self.loose.update(changes.loose.added[1::2])
+        self.loose.update(changes.loose.added)
         self.stats = changes.stats
 
     def bytes(self) -> tuple[Any, ...]:
