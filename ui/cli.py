@@ -19,6 +19,7 @@ from penstock.ui import (
     control_commands,
     flow_commands,
     processes,
+    replay_at,
     replay_commands,
     replay_rebuild,
     replay_redrive,
@@ -39,6 +40,7 @@ app.add_typer(control_commands.app)
 app.add_typer(bulk_commands.app)
 app.add_typer(flow_commands.app, name="flow")
 app.add_typer(replay_commands.app, name="replay")
+replay_commands.app.add_typer(replay_at.app)
 replay_commands.app.add_typer(replay_rebuild.app)
 replay_commands.app.add_typer(replay_redrive.app)
 replay_commands.app.add_typer(replay_rehearse.app)
@@ -147,7 +149,7 @@ def archiver(
     ],
     every: Annotated[float, typer.Option(min=0.1, help="Seconds until an event is there, at most.")] = 60.0,
     leave: Annotated[
-        bool, typer.Option("--leave", help="Archive nothing more there: let retention go on without it.")
+        bool, typer.Option("--leave", help="Instead, once none runs: let retention go on without it.")
     ] = False,
 ) -> None:
     """Run an archiver, which keeps all logs outside of Redis, for ever; any number may run."""

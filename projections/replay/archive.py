@@ -95,7 +95,6 @@ class Archive:
         self.url: Final = address(url)
         self._store: Final = open_store(url, make=make)
 
-    @property
     def is_empty(self) -> bool:
         """Whether there is nothing at all. Raises Refused: the archive cannot be read."""
         with answering(self.url):

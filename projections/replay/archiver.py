@@ -178,8 +178,9 @@ class PartitionArchiver:
         while not stop.is_set():
             if not await self.step():
                 await _either(stop, min(LOOK_S, self._every))
-        while await self.step(due=True):
-            pass
+        draft = self._draft
+        while await self.step(due=True) and draft.full:  # what comes meanwhile is left to whoever comes next
+            draft = self._draft
 
     async def _hold(self, position: str) -> None:
         await command(self._redis, "HSET", self.keys.readers, self._reader, position)

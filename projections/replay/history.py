@@ -47,7 +47,7 @@ class History(Log):
         self._epoch = now.epoch
         stock = await self._list()
         if stock is None:
-            if await asyncio.to_thread(lambda: self._archive.is_empty):
+            if await asyncio.to_thread(self._archive.is_empty):
                 raise Refused(f"{self._archive.url}: there is no archive")
             return now
         first = stock.segments[0].after if stock.segments else now.first
