@@ -15,13 +15,15 @@ import msgspec
 from penstock.core.contracts import declared
 from penstock.core.control import extra_of
 from penstock.core.dispatch import Accepted, Submission
-from penstock.core.errors import FieldProblem, InvalidJob, TooLarge
+from penstock.core.errors import BacklogFull, FieldProblem, InvalidJob, TooLarge
 from penstock.core.events import Submitted, encode
 from penstock.core.merge_patch import merged
 from penstock.core.sealing import Unsealable, opened
 from penstock.core.validation import UNDECODABLE, every_problem
 from penstock.producer.client import Producer
 from penstock.producer.outlet import MAX_JOBS, Outlet
+
+FULL_S: Final = 1.0  # how long to wait for room in a full backlog
 
 # What a copy has from its original; its time is now, and a unique key is held by live jobs alone.
 _KEPT: Final = (
@@ -45,17 +47,18 @@ class Copier:
 
     def payload(self, spec: Submitted) -> msgspec.Raw:
         """The payload of a copy, not sealed. Raises Refused: see `copied`."""
-        raw = self.opened(spec)
-        if self._patch:
-            raw = msgspec.Raw(msgspec.json.encode(merged(msgspec.json.decode(raw), self._patch)))
-        limit = self._producer.settings.max_payload
-        if len(memoryview(raw)) > limit:
-            raise TooLarge("payload, in bytes", len(memoryview(raw)), limit)
-        shape = declared(spec.type).payload
+        raw, shape = self.opened(spec), declared(spec.type).payload
         try:
+            if self._patch:
+                raw = msgspec.Raw(msgspec.json.encode(merged(msgspec.json.decode(raw), self._patch)))
             msgspec.json.decode(raw, type=shape)
+        except RecursionError:
+            raise InvalidJob([FieldProblem("payload", "is nested too deep")]) from None
         except UNDECODABLE:
             raise InvalidJob(every_problem(shape, bytes(raw))) from None
+        size, limit = len(memoryview(raw)), self._producer.settings.max_payload
+        if size > limit:
+            raise TooLarge("payload, in bytes", size, limit)
         return raw
 
     def opened(self, spec: Submitted) -> msgspec.Raw:
@@ -77,7 +80,8 @@ class Copier:
 
 
 class Sender:
-    """Submits copies to one queue, so many per second at most (`rate`; 0 is as fast as it goes)."""
+    """Submits copies to one queue, so many per second at most (`rate`; 0 is as fast as it goes). Where the
+    queue's backlog is full it waits."""
 
     def __init__(self, producer: Producer, queue: str, rate: float) -> None:
         settings = producer.settings
@@ -98,8 +102,20 @@ class Sender:
         for start in range(0, len(copies), self._at_once):
             some = copies[start : start + self._at_once]
             await self._wait(len(some))
-            accepted += await self._outlet.submit(some)
+            accepted += await self._submit(some)
         return accepted
+
+    async def _submit(self, copies: Sequence[Submission]) -> list[Accepted]:
+        """A batch is taken whole or not at all: of one that finds no room the first half may."""
+        while True:
+            try:
+                return await self._outlet.submit(copies)
+            except BacklogFull:
+                if len(copies) == 1:
+                    await asyncio.sleep(FULL_S)
+                    continue
+            half = len(copies) // 2
+            return await self._submit(copies[:half]) + await self._submit(copies[half:])
 
     async def _wait(self, count: int) -> None:
         if self._rate:

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.crash
 
 JOBS: Final = 1_500
 RATE: Final = 500
+CAP: Final = 1_400  # so many are let in before the last kill: it cannot come to its end before
 KILLS: Final = 3
 DEAD: Final = b'{"reason":"permanent","error":"ValueError","message":"no"}'
 
@@ -62,16 +63,19 @@ async def test_a_worker_that_is_killed_doubles_nothing_and_misses_nothing(
         system = Site(site.settings, site.redis, "penstock")
         order = msgspec.Raw(msgspec.json.encode({"filter": {"queue": "test"}, "rate": RATE}))
         await producer.accept("penstock", [JobRequest(type=TYPE, payload=order)])
+        await producer.limit("test", backlog=CAP)
         running = worker()
         for kill in range(KILLS):
-            goal = kill * JOBS // (KILLS + 1) + chance.randint(1, JOBS // (KILLS + 1))
+            goal = min(CAP, len(await copies(site)) + chance.randint(1, JOBS // KILLS))
 
-            async def reached(goal: int = goal) -> bool:
-                return len(await copies(site)) >= goal
+            async def reached(attempt: int = kill + 1, goal: int = goal) -> bool:
+                begun = sum(event.tag == "started" for event in await system.events())
+                return begun == attempt and len(await copies(site)) >= goal
 
-            await eventually(reached, 40, f"{goal} are submitted again", pause=0.005)
+            await eventually(reached, 40, f"attempt {kill + 1} has come to {goal}", pause=0.005)
             running.signal(signal.SIGKILL)
             running = worker()
+        await producer.limit("test")
 
         async def over() -> bool:
             return any(event.tag in TERMINAL for event in await system.events())

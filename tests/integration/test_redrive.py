@@ -202,6 +202,20 @@ async def test_it_keeps_to_its_rate(scene: Scene) -> None:
     assert told[-1] == 40
 
 
+async def test_it_waits_for_room_in_a_full_backlog(scene: Scene) -> None:
+    await scene.ended(40)
+    await scene.producer.limit("test", backlog=30)
+    task = asyncio.create_task(scene.redriven())
+
+    async def copied(count: int) -> bool:
+        return len(await scene.copies()) == count
+
+    await eventually(lambda: copied(30), WAIT, "the backlog is full")
+    await scene.ended(0)  # makes room
+    assert (await asyncio.wait_for(task, WAIT)).sent == 40
+    assert await copied(40)
+
+
 async def test_what_retention_took_away_is_said(scene: Scene) -> None:
     jobs = await scene.ended(3)
 
@@ -275,29 +289,30 @@ async def test_over_http_it_is_a_job_that_is_cancelled_and_goes_on_under_its_id(
     api: httpx.AsyncClient, scene: Scene, worker: Callable[[], Command]
 ) -> None:
     jobs = await scene.ended(60)
-    order = {"filter": {"queue": "test"}, "rate": 20, "id": "incident 7", "patch": {"value": "b"}}
+    await scene.producer.limit("test", backlog=30)  # so that it cannot come to its end
+    order = {"filter": {"queue": "test"}, "rate": 600, "id": "incident 7", "patch": {"value": "b"}}
     looked = (await api.post("/redrive", json={**order, "dry_run": True})).json()
-    assert (looked["count"], looked["seconds"], len(looked["samples"])) == (60, 3.0, 10)
+    assert (looked["count"], looked["seconds"], len(looked["samples"])) == (60, 0.1, 10)
     assert looked["samples"][0]["job"]["id"] == scene.keys.job_id(jobs[0])
     running = worker()
     first = await api.post("/redrive", json=order)
     assert first.status_code == 202
     path = first.headers["location"]
 
-    async def some() -> bool:
-        progress = (await api.get(path)).json()["progress"]
-        return bool(progress and progress["data"]["sent"])
+    async def half() -> bool:
+        return len(await scene.copies()) == 30
 
-    await eventually(some, WAIT, "it has sent some")
+    await eventually(half, WAIT, "it has sent some")
     again = await api.post("/redrive", json=order)
     assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
     assert problems(await api.post("/redrive", json={**order, "rate": 0}), 409) == {}
     assert (await api.post(f"{path}/cancel", json={})).status_code == 200
+    await scene.producer.limit("test")
     gone_on = await api.post("/redrive", json=order)
     assert (gone_on.status_code, gone_on.json()["id"]) == (202, first.json()["id"])
     told = (await api.get(path, params={"wait": WAIT})).json()
     assert (told["state"], told["type"], told["by"]) == ("completed", "penstock.redrive", "alice")
-    assert told["result"]["matched"] >= 60
+    assert [told["result"][name] for name in ("matched", "sent", "known")] == [60, 30, 30]
     copies = await scene.copies()
     assert sorted(copy.origin for _, copy in copies) == sorted(map(scene.keys.job_id, jobs))
     assert {copy.by for _, copy in copies} == {"alice"}

@@ -130,6 +130,19 @@ async def test_a_stretch_is_bounded_by_types_and_by_number(site: Site) -> None:
     assert len(squares) == 6
 
 
+async def test_the_stage_may_be_on_another_server(site: Site, make_server: Callable[..., RealServer]) -> None:
+    await record(site, Square(2))
+    before, other = await everything(site), make_server("redis", aof=False)
+    stage = msgspec.structs.replace(site.settings, redis_url=Secret(other.url))
+    rehearsal = Rehearsal(site.settings, stage=stage)
+    report = await rehearsal.run(Stretch(Filter(queue=QUEUE)), at_once=1, report=lambda _: None)
+    assert report.verdicts == {"same": 1}
+    assert await everything(site) == before
+    with other.client() as client:
+        assert client.dbsize() == 0
+        assert client.info("commandstats")["cmdstat_xadd"]["calls"] > 0, "it was there"
+
+
 async def test_what_is_sealed_is_compared_and_told_only_if_asked(
     server: RealServer, namespace: str, tmp_path: Path, version: Callable[[str], None]
 ) -> None:
