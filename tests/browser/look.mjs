@@ -1,6 +1,6 @@
 /** Pictures of each page of a dashboard: light, dark, and on a phone.
  *
- *     node tests/browser/look.mjs [folder]                           of a scene played for it
+ *     node tests/browser/look.mjs [folder]                           of a scene played for it, PLAY_S seconds
  *     node tests/browser/look.mjs http://127.0.0.1:3000 [folder]     of a dashboard that runs
  *
  * (make screenshots). Says what the browser complained about, and ends with 1 if it did.
@@ -13,7 +13,7 @@ import { start } from "./stack.mjs";
 const words = process.argv.slice(2);
 const given = words[0]?.startsWith("http") ? words.shift() : null;
 const [folder = "build/screenshots"] = words;
-const PLAY_S = 150;
+const PLAY_S = Number(process.env.PLAY_S ?? 150);
 const LOOKS = [
   { name: "light", colorScheme: "light", viewport: { width: 1360, height: 860 } },
   { name: "dark", colorScheme: "dark", viewport: { width: 1360, height: 860 } },
@@ -62,7 +62,9 @@ async function picture(page, name, title, path) {
   }, path);
   await page.locator("main h1").waitFor();
   await page.waitForFunction(() => !document.querySelector(".loading, .chart-room"));
-  await page.waitForFunction(() => [...document.images].every((it) => it.complete || it.loading === "lazy"));
+  await page.waitForFunction(() =>
+    [...document.images].every((it) => it.complete || it.getBoundingClientRect().top > window.innerHeight),
+  );
   await page.screenshot({ path: `${folder}/${title}-${name}.png` });
   bad.push(...(await findings(page)).map((it) => `${title} ${name}: ${it}`));
 }

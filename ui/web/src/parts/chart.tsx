@@ -102,7 +102,7 @@ function options(
         size: 30,
         grid: { show: false },
         values: (_, splits, __, ___, step) => splits.map((it) => clock(it, step)),
-        space: 90,
+        space: 70,
       },
       { ...axis, size: 46, incrs: STEPS, values: (_, splits) => splits.map((it) => unit(it)) },
     ],
