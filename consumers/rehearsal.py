@@ -3,7 +3,7 @@
     then        now         verdict
     completed   completed   same; `differs` if a pure handler's result, or the number of attempts, does
     failed      failed      same; `differs` if the error is another one
-    failed      completed   better
+    failed      completed   better; of a dry mode `differs`, for what it leaves out may have failed
     completed   failed      worse
     no handler said how it ended, or none may be run: not run, and why
 
@@ -117,8 +117,10 @@ def compared(job: Recorded, now: Ran, *, pure: bool) -> Rehearsed:
     changes: list[Change] = []
     if then.outcome != now.outcome:
         verdict: Verdict = "better" if now.outcome == "completed" else "worse"
-        failed = then if then.outcome == "failed" else now
+        failed = then if verdict == "better" else now
         why = f"{failed.error}: {failed.message}"
+        if verdict == "better" and not pure:
+            verdict, why = "differs", f"its dry mode finds nothing wrong; it was {why}"
     else:
         if pure and now.outcome == "completed":
             changes = differences(_value(then.result), _value(now.result))[:MAX_CHANGES]

@@ -68,8 +68,22 @@ def test_results_are_compared_of_pure_handlers_alone_and_told_as_changes() -> No
     assert secret.now == Ran("failed", ms=1, error="ValueError")
 
 
+def test_a_dry_mode_that_succeeds_does_not_say_that_all_would_be_well() -> None:
+    found = compared(Recorded("a.0.1-0", SPEC, failed()), done(), pure=False)
+    assert (found.verdict, found.why) == (
+        "differs",
+        "its dry mode finds nothing wrong; it was ValueError: no",
+    )
+    assert compared(Recorded("a.0.1-0", SPEC, done()), failed(), pure=False).verdict == "worse"
+
+
 def story(*bodies: Any) -> list[Event]:
-    tags: dict[Any, str] = {Submitted: "submitted", Completed: "completed", Failed: "failed", Cancelled: "cancelled"}
+    tags: dict[Any, str] = {
+        Submitted: "submitted",
+        Completed: "completed",
+        Failed: "failed",
+        Cancelled: "cancelled",
+    }
     tags |= {AttemptFailed: "attempt_failed", Requeued: "requeued"}
     return [Event(f"{n}-0", tags[type(body)], "1-0", encode(body)) for n, body in enumerate(bodies, 1)]
 
