@@ -39,7 +39,8 @@ async def run_import(settings: Settings, names: Sequence[str], queue: str, *, as
     if as_json:
         print_json({"queue": imported.queue, "events": imported.events, "of": _told(imported.of)})
     else:
-        print_facts([("into", imported.queue), ("events", imported.events), *_facts(imported.of)[:-1]])
+        rest = [(name, value) for name, value in _facts(imported.of) if name not in ("events", "sha256")]
+        print_facts([("into", imported.queue), ("events", imported.events), *rest])
 
 
 def _told(manifest: Manifest) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from penstock.core.keys import PartitionKeys
 from penstock.projections.details import EventDetail, event_detail
 from penstock.projections.feed_events import Told, write
 from penstock.projections.replay.telling import Step, Story
-from penstock.projections.replay.words import duration, error, words
+from penstock.projections.replay.words import duration, error, plain, words
 from penstock.ui.output import print_facts, print_table
 
 COLOURS: Final = {
@@ -37,20 +37,20 @@ _TALK: Final = ("progressed", "logged")
 def print_story(told: Story, *, full: bool = False) -> None:
     """The job, then its events; with `full` none is folded into another, and tracebacks are told."""
     job = told.job
-    error = f"{job.error.error}: {job.error.message}" if job.error else ""
+    failure = error({"error": job.error.error, "message": job.error.message}) if job.error else ""
     print_facts(
         [
             ("job", job.id),
-            ("type", job.type),
+            ("type", plain(job.type)),
             ("state", job.state),
             ("attempt", f"{job.attempt} of {job.attempts}"),
-            ("by", job.by),
-            ("origin", job.origin),
+            ("by", plain(job.by)),
+            ("origin", plain(job.origin)),
             ("submitted", job.submitted_at),
             ("finished", job.finished_at),
             ("waited", duration(job.wait_ms) if job.wait_ms is not None else ""),
             ("ran", duration(job.run_ms) if job.run_ms is not None else ""),
-            ("error", error),
+            ("error", failure),
             ("misfits", job.misfits or ""),
         ]
     )
@@ -115,8 +115,7 @@ def _line(keys: PartitionKeys, told: Told) -> str:
 
 def _padded(tag: str) -> str:
     """An event's name, as wide as the names of what happens to jobs; one from a foreign hand as text."""
-    name = "".join(char for char in tag[:64] if char.isprintable()) or "unreadable"
-    return f"{name:<14}"
+    return f"{plain(tag)[:64] or 'unreadable':<14}"
 
 
 def _rows(steps: Sequence[Step], *, full: bool) -> Iterator[list[Any]]:
@@ -129,16 +128,16 @@ def _rows(steps: Sequence[Step], *, full: bool) -> Iterator[list[Any]]:
             yield _row(run[-1], gap, f"{_said(run[-1])} (the last of {len(run)})")
             continue
         for step in run:
-            said, error = _said(step), _error(step)
-            if error and error == last_error and not full:
-                said = said.replace(error, "the same error again", 1)
-            last_error = error or last_error
+            said, how = _said(step), _error(step)
+            if how and how == last_error and not full:
+                said = said.replace(how, "the same error again", 1)
+            last_error = how or last_error
             yield _row(step, step.gap_ms, said)
 
 
 def _row(step: Step, gap_ms: int, said: str) -> list[Any]:
     state = step.state if step.fits else f"{step.state} (did not fit)"
-    return [step.at, f"+{duration(gap_ms)}" if gap_ms else "", step.event, state, said]
+    return [step.at, f"+{duration(gap_ms)}" if gap_ms else "", plain(step.event), state, said]
 
 
 def _said(step: Step) -> str:

@@ -8,7 +8,9 @@ import msgspec
 from penstock.projections.details import EventDetail
 
 MAX_CHARS: Final = 400  # of one value
+MAX_LINE: Final = 2_000
 _LOOKED_AT: Final = 4 * MAX_CHARS
+_MOST: Final = 10**12
 _Data = Mapping[str, Any]
 
 
@@ -17,9 +19,9 @@ def words(event: EventDetail) -> str:
     shown as in `event`."""
     data = msgspec.json.decode(event.data)
     if not isinstance(data, dict):
-        return _value(data)
+        return plain(data)
     speak = _SPEAKERS.get(event.event)
-    return " ".join(filter(None, speak(data))) if speak else _rest(data)
+    return _cut(" ".join(filter(None, speak(data))) if speak else _rest(data), MAX_LINE)
 
 
 def duration(ms: float) -> str:
@@ -40,44 +42,47 @@ def duration(ms: float) -> str:
 def _asked(data: _Data) -> list[str]:
     """A job as it was submitted or requeued."""
     rest = {name: value for name, value in data.items() if name not in ("type", "payload", "trace", "needs")}
-    return [_value(data.get("type")), _value(data.get("payload")), _rest(rest)]
+    return [plain(data.get("type")), plain(data.get("payload")), _rest(rest)]
 
 
 def _started(data: _Data) -> list[str]:
-    return [f"attempt {data.get('attempt')} on {_value(data.get('worker'))}"]
+    return [f"attempt {plain(data.get('attempt'))} on {plain(data.get('worker'))}"]
 
 
 def _progressed(data: _Data) -> list[str]:
-    fraction = data.get("fraction", 0)
-    done = f"{fraction:.0%}" if isinstance(fraction, int | float) else ""
-    return [done, _value(data.get("message", "")), _value(data["data"]) if "data" in data else ""]
+    done = f"{_number(data, 'fraction'):.0%}"
+    return [done, plain(data.get("message", "")), plain(data["data"]) if "data" in data else ""]
 
 
 def _attempt_failed(data: _Data) -> list[str]:
-    again = f"again in {duration(1000 * data['delay'])}" if "delay" in data else ""
-    return [f"attempt {data.get('attempt')}:", error(data), _ran(data), again]
+    again = f"again in {duration(1000 * _number(data, 'delay'))}" if "delay" in data else ""
+    return [
+        f"attempt {plain(data.get('attempt'))}:",
+        error(data),
+        ", ".join(filter(None, (_ran(data), again))),
+    ]
 
 
 def _failed(data: _Data) -> list[str]:
-    return [f"{_value(data.get('reason'))}:", error(data), _ran(data)]
+    return [f"{plain(data.get('reason'))}:", error(data), _ran(data)]
 
 
 def _completed(data: _Data) -> list[str]:
-    return [_ran(data), f"result {_value(data['result'])}" if "result" in data else ""]
+    return [_ran(data), f"result {plain(data['result'])}" if "result" in data else ""]
 
 
 def _lease_expired(data: _Data) -> list[str]:
-    crashes = f"(lost {data['crashes']} times)" if data.get("crashes", 1) != 1 else ""
-    return [f"{_value(data.get('worker'))} fell silent", crashes]
+    crashes = f"(lost {plain(data['crashes'])} times)" if data.get("crashes", 1) != 1 else ""
+    return [f"{plain(data.get('worker'))} fell silent", crashes]
 
 
 def _released(data: _Data) -> list[str]:
-    return [f"by {_value(data.get('worker'))}: {_value(data.get('reason'))}"]
+    return [f"by {plain(data.get('worker'))}: {plain(data.get('reason'))}"]
 
 
 def _trimmed(data: _Data) -> list[str]:
     jobs = len(str(data.get("jobs", "")).split())
-    return [f"{jobs} jobs, from {data.get('first', '')} to {data.get('last', '')}"]
+    return [f"{jobs} jobs, from {plain(data.get('first', ''))} to {plain(data.get('last', ''))}"]
 
 
 _SPEAKERS: Final[Mapping[str, Callable[[_Data], list[str]]]] = {
@@ -85,7 +90,7 @@ _SPEAKERS: Final[Mapping[str, Callable[[_Data], list[str]]]] = {
     "requeued": _asked,
     "started": _started,
     "progressed": _progressed,
-    "logged": lambda data: [_value(data.get("line"))],
+    "logged": lambda data: [plain(data.get("line"))],
     "attempt_failed": _attempt_failed,
     "failed": _failed,
     "completed": _completed,
@@ -97,25 +102,31 @@ _SPEAKERS: Final[Mapping[str, Callable[[_Data], list[str]]]] = {
 
 def error(data: _Data) -> str:
     """A failure as `Class: message`, the message's first line."""
-    message = _value(str(data.get("message", "")).strip().split("\n", maxsplit=1)[0])
-    return f"{_value(data.get('error'))}: {message}" if message else _value(data.get("error"))
+    message = plain(str(data.get("message", "")).strip().split("\n", maxsplit=1)[0])
+    return f"{plain(data.get('error'))}: {message}" if message else plain(data.get("error"))
 
 
 def _ran(data: _Data) -> str:
-    ms = data.get("ms", 0)
-    return f"after {duration(ms)}" if isinstance(ms, int | float) and ms else ""
+    ms = _number(data, "ms")
+    return f"after {duration(ms)}" if ms else ""
+
+
+def _number(data: _Data, name: str) -> float:
+    """0 for what is no number, or none that a length of time has."""
+    found = data.get(name)
+    return found if isinstance(found, int | float) and 0 <= found < _MOST else 0
 
 
 def _rest(data: _Data) -> str:
-    return " ".join(f"{name}={_value(value)}" for name, value in data.items())
+    return " ".join(f"{plain(name)}={plain(value)}" for name, value in data.items())
 
 
-def _value(value: Any) -> str:
-    """Text as it is, but in one line; all else as JSON. Of the control characters that a payload may have,
-    none reaches a terminal."""
+def plain(value: Any) -> str:
+    """A value as people read it: text as it is, but in one line and without control characters, so that no
+    payload can tell a terminal what to do; all else as JSON."""
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return _cut("".join(char if char.isprintable() else "�" for char in " ".join(text[:_LOOKED_AT].split())))
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"
+def _cut(text: str, most: int = MAX_CHARS) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -2,9 +2,12 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.core.errors import NotFound
 from penstock.core.events import (
+    TAGS,
     AnyBody,
     AttemptFailed,
     Completed,
@@ -68,7 +71,7 @@ def test_people_see_talk_and_repeated_errors_folded(capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert "40% step 4 (the last of 5)" in out
     assert "step 2" not in out
-    assert "attempt 1: TimeoutError: no answer after 40 ms again in 1 min" in out
+    assert "attempt 1: TimeoutError: no answer after 40 ms, again in 1 min" in out
     assert "attempt 2: the same error again after 7 ms" in out
     assert "completed (did not fit)" in out
     assert "+1 min" in out
@@ -95,6 +98,17 @@ def test_people_see_talk_and_repeated_errors_folded(capsys: pytest.CaptureFixtur
 )
 def test_an_event_in_words(tag: str, body: bytes, said: str) -> None:
     assert words(event_detail(Event("5-0", tag, FIRST, body))) == said
+
+
+FIELDS = ["type", "payload", "attempt", "worker", "fraction", "message", "data", "delay", "error", "ms"]
+FIELDS += ["reason", "result", "crashes", "line", "jobs", "first", "last"]
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text())
+
+
+@given(st.sampled_from(sorted(TAGS)), st.dictionaries(st.sampled_from(FIELDS) | st.text(), VALUES))
+def test_whatever_a_foreign_hand_wrote_can_be_shown(tag: str, data: dict[str, object]) -> None:
+    said = words(EventDetail("5-0", "", tag, msgspec.Raw(msgspec.json.encode(data))))
+    assert said.replace("\N{REPLACEMENT CHARACTER}", "").isprintable()
 
 
 def test_words_are_bounded() -> None:
