@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -201,6 +201,32 @@ async def test_segments_are_exports_that_can_be_imported(
     copy = msgspec.structs.replace(settings, namespace=f"{settings.namespace[:12]}-copy")
     await bring_in(copy, files, "", lambda *_: None)
     assert await live(redis, Keys(copy.namespace).partition("mail")) == await live(redis, keys)
+
+
+async def test_a_server_that_restarts_is_waited_for(
+    make_server: Callable[..., RealServer], namespace: str, url: str
+) -> None:
+    server = make_server("redis", fsync="always")
+    settings = Settings(redis_url=Secret(server.url), namespace=namespace)
+    keys, stop = Keys(namespace).partition("mail"), asyncio.Event()
+    async with connect(settings) as redis:
+        author = Author(redis, keys, seed=9)
+        await author.scene()
+        await command(redis, "SADD", keys.queues, "mail")
+        task = asyncio.create_task(run_archiver(settings, url, 0.1, stop))
+
+        async def archived() -> bool:
+            place = await command(redis, "HGET", keys.readers, reader_of(url))
+            return place is not None and bool(place.decode() == await Log(redis, keys).tip())
+
+        await until(archived, "all is archived")
+        server.restart()
+        await redis.connection_pool.disconnect()  # of this test's own client
+        await author.scene()
+        await until(archived, "what came after the restart is archived too")
+        stop.set()
+        await asyncio.wait_for(task, 20)
+        assert await all_of(redis, keys, url) == list((await live(redis, keys)).items())
 
 
 async def test_a_log_that_was_lost_begins_another_archive(

@@ -29,9 +29,12 @@ from penstock.core.story import tell
 from penstock.projections.projector import PartitionProjector
 from penstock.projections.rebuild import rebuild
 from penstock.projections.replay import exporting
+from penstock.projections.replay.archive import Archive
+from penstock.projections.replay.archiver import PartitionArchiver
 from penstock.projections.replay.exporting import Asked, Exported, export, holding
 from penstock.projections.replay.files import reading
 from penstock.projections.replay.forms import entries
+from penstock.projections.replay.history import opened
 from penstock.projections.replay.importing import Imported, bring_in
 from penstock.projections.retention import Trimmer
 from servers import RealServer
@@ -274,5 +277,12 @@ async def test_an_object_store_serves_as_well(
         with pytest.raises(Refused, match="is there already"):
             await out(settings, url)
     assert (await back(copy, url)).events == len(log)
+    ours = PartitionArchiver(redis, keys, Archive(f"s3://{bucket}/archive", make=True), 60)
+    await ours.enter()
+    assert await ours.step(due=True)
+    history, now = await opened(redis, keys, Archive(f"s3://{bucket}/archive/"))
+    await redis.delete(keys.log)
+    assert now.last == log[-1][0].decode()
+    assert await history.entries("0-0", 100_000) == log
     with pytest.raises(Refused, match=r"s3://.*/nosuch: there is no such file"):
         await back(copy, f"s3://{bucket}/nosuch")
