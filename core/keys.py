@@ -26,6 +26,7 @@ them together on a single server and on a cluster alike. With the namespace `pen
     penstock:{email.0}:token:<token>         string  positions of the facts appended under it
     penstock:{email.0}:base                  hash    what the trimmed part of the log had counted
     penstock:{email.0}:readers               hash    reader of the log → what it needs no longer
+    penstock:{email.0}:snapshots             stream  what the views had counted, now and then
     penstock:{email.0}:view:checkpoint       string  the last position the views have seen
     penstock:{email.0}:view:jobs             hash    job → its row
     penstock:{email.0}:view:in:<state>:<type> zset   the jobs of a type in a state, in log order
@@ -102,6 +103,7 @@ class PartitionKeys:
         self.base: Final = self.prefix + "base"
         self.readers: Final = self.prefix + "readers"
         self.folders: Final = self.prefix + "folders"
+        self.snapshots: Final = self.prefix + "snapshots"
         self.checkpoint: Final = self._views + "checkpoint"
         self.jobs: Final = self._views + "jobs"
         self.loose: Final = self._views + "loose"
@@ -125,7 +127,7 @@ class PartitionKeys:
 
     def is_ours(self, name: str) -> bool:
         """Whether a key with the partition's prefix is one of those above."""
-        fixed = (*self.entries, self.facts, self.base, self.readers, self.folders)
+        fixed = (*self.entries, self.facts, self.base, self.readers, self.folders, self.snapshots)
         families = (self.prefix + family for family in ("view:", "shadow:"))
         return name in fixed or name.startswith((*self.passing, *families))
 

@@ -7,6 +7,7 @@ Read in this order:
     views        the read models, as pure folds
     base         what the trimmed part of a log had counted
     store        the views in Redis, written by compare-and-set (core/lua/apply.lua)
+    snapshots    what had been counted now and then, to look back from
     folding      a log folded up to its end
     shadow       views made anew beside those in use (core/lua/shadow_*.lua)
     rebuild      the views made anew from the log

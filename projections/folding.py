@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from penstock.core.keys import PartitionKeys
 from penstock.core.line import Line
 from penstock.core.log import PAGE, Entry, Log
+from penstock.projections.snapshots import due, keep
 from penstock.projections.store import ViewStore
 from penstock.projections.tracing import ProjectSpans
 from penstock.projections.views import Changes, Views, read
@@ -52,9 +53,10 @@ class Folding:
                 self._count = _fitting(page)
                 reading = self._read(page[-1][0].decode()) if more else None
                 if page:
+                    before = views.stats.events
                     changes = await self._fold(views, page)
                     await _written(writing)
-                    writing = asyncio.create_task(self._write(changes, page))
+                    writing = asyncio.create_task(self._write(changes, page, due(before, views)))
             await _written(writing)
         finally:
             await ended(reading, writing)
@@ -75,8 +77,10 @@ class Folding:
         self.store.remember(rows)
         return changes
 
-    async def _write(self, changes: Changes, page: Sequence[Entry]) -> bool:
+    async def _write(self, changes: Changes, page: Sequence[Entry], snapshot: bytes | None) -> bool:
         written = await self.store.apply(changes)
+        if written and snapshot is not None:
+            await keep(self.store.redis, self.store.keys, changes.position, snapshot)
         if written and self._spans is not None:
             self._spans.tell(page)
         return written

@@ -3,14 +3,15 @@
 The log after the moment is folded once more, on rows as they were then: what that adds up to is taken
 away from the figures of now, and each job that it touched is put back where it was. A job that it did
 not touch is now as it was then. So looking back costs what has happened since, and not what happened
-before; MAX_BACK events at most, which the answer of `reach` turns into a moment.
+before; MAX_BACK events at most, which the answer of `reach` turns into a moment. Where the figures were
+kept somewhere in between (snapshots.py), what has happened since does not matter: they are taken from there.
 
 Jobs that retention has removed since cannot be put back; `missing` counts them.
 """
 
 import asyncio
 import re
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -24,6 +25,7 @@ from penstock.core.lifecycle import Job, Read, fold_all, legible, positions, rea
 from penstock.core.log import PAGE, Log
 from penstock.core.positions import milliseconds, order, packed, unpacked
 from penstock.projections.details import instant
+from penstock.projections.snapshots import oldest
 from penstock.projections.tally import Totals
 from penstock.projections.views import (
     MINUTE_MS,
@@ -43,21 +45,22 @@ MAX_BACK: Final = 300_000
 MAX_FACTS: Final = 500  # facts about the queue that are looked through for how it was governed
 _SLICE: Final = 400  # events read by position at once
 _PLACE: Final = re.compile(r"[0-9]{1,14}-[0-9]{1,19}")
-_LAST_SEQ: Final = 2**64 - 1
+LAST_SEQ: Final = 2**64 - 1
 
 
 class Past:
     """One partition at one moment (Unix ms; what happened in that very ms has happened)."""
 
-    def __init__(self, redis: Redis, keys: PartitionKeys, at: int) -> None:
+    def __init__(self, redis: Redis, keys: PartitionKeys, at: int, upto: str = "") -> None:
+        """`upto`: not the moment, but right after the event at this position, which is of that ms."""
         self.keys: Final = keys
         self.at: Final = at
         self.missing = 0
         self.lock: Final = asyncio.Lock()
         self._redis: Final = redis
         self._log: Final = Log(redis, keys)
-        self._last: Final = f"{at}-{_LAST_SEQ}"
-        self._reached = self._last
+        self.last: Final = upto or f"{at}-{LAST_SEQ}"
+        self._reached = self.last
         self._folded = 0
         self._rows: Final[Rows] = {}
         self._touched: Final = Touched()
@@ -117,28 +120,35 @@ class Past:
     async def _fold(self, events: Sequence[Read]) -> None:
         fresh = {event.job for event, _ in events} - self._rows.keys()
         # An event written by a foreign hand may name anything.
-        before = {job for job in fresh if _PLACE.fullmatch(job) and order(job) <= order(self._last)}
+        before = {job for job in fresh if _PLACE.fullmatch(job) and order(job) <= order(self.last)}
         self._rows.update(dict.fromkeys(fresh))
-        self._rows.update(await self._rows_then(sorted(before, key=order)))
+        self._rows.update(await self.rows_then(sorted(before, key=order)))
         for _, body in events:
             if isinstance(body, Trimmed):
                 gone = listed(body.first, body.jobs)
-                self.missing += sum(1 for job in gone if order(job) <= order(self._last))
+                self.missing += sum(1 for job in gone if order(job) <= order(self.last))
             self._governed.add(type(body))
         for _, stretch in by_minute(events):
             count(stretch, self._rows, self._touched, self._since, Minute())
 
-    async def _rows_then(self, jobs: Sequence[str]) -> Rows:
-        """The rows of jobs as they were, folded from their events up to the moment."""
+    async def rows_then(self, jobs: Sequence[str]) -> Rows:
+        """The rows of jobs as they were: as they are, where nothing has happened since, else folded from
+        their events up to the moment."""
         found: Rows = {}
         for start in range(0, len(jobs), _SLICE):
             some = jobs[start : start + _SLICE]
             rows = await command(self._redis, "HMGET", self.keys.jobs, *map(packed, some))
-            wanted = {
-                job: self._until(job, read_row(row)) for job, row in zip(some, rows, strict=True) if row
-            }
-            for job, row in (await self._folded_rows(wanted)).items():
-                found[job] = row
+            wanted: dict[str, list[str]] = {}
+            for job, raw in zip(some, rows, strict=True):
+                row = read_row(raw) if raw else None
+                if row is None:
+                    continue
+                before = self._until(job, row)
+                if len(before) == 1 + len(row.history.split()):
+                    found[job] = row
+                else:
+                    wanted[job] = before
+            found.update(await self._folded_rows(wanted))
         return found
 
     async def _folded_rows(self, wanted: dict[str, list[str]]) -> Rows:
@@ -152,7 +162,7 @@ class Past:
     def _until(self, position: str, row: Job) -> list[str]:
         """The positions of a job's events up to the moment."""
         found = positions(position, row)
-        return found[: bisect_left(found, order(self._last), key=order)]
+        return found[: bisect_right(found, order(self.last), key=order)]
 
     async def _govern(self, then: Stats, now: Stats) -> None:
         """How the queue was governed: as it is, unless that has changed since."""
@@ -162,7 +172,7 @@ class Past:
             now.retention,
             Trimmed(),
         )
-        upto = b"(" + packed(f"{self.at + 1}-0")
+        upto = b"[" + packed(self.last)
         places = await command(
             self._redis, "ZREVRANGEBYLEX", self.keys.loose, upto, "-", "LIMIT", 0, MAX_FACTS
         )
@@ -177,8 +187,8 @@ class Past:
 
 
 async def earliest(redis: Redis, keys: PartitionKeys) -> int | None:
-    """About how far back one can look (Unix ms): to the log's first event, or over as many events as the
-    minutes say can be folded; None for an empty log."""
+    """About how far back one can look (Unix ms): to the log's first event, or to the first snapshot, or over
+    as many events as the minutes say can be folded; None for an empty log."""
     pipeline = redis.pipeline(transaction=False)
     pipeline.execute_command("XRANGE", keys.log, "-", "+", "COUNT", 1)
     pipeline.hgetall(keys.minutes)
@@ -186,10 +196,12 @@ async def earliest(redis: Redis, keys: PartitionKeys) -> int | None:
     if not entries:
         return None
     first, left = milliseconds(entries[0][0].decode()), MAX_BACK
+    kept = await oldest(redis, keys)
     for number in sorted(map(int, minutes), reverse=True):
         left -= sum(_values(read_minute(minutes[b"%d" % number]).totals))
         if left < 0:
-            return max(first, (number + 1) * MINUTE_MS)
+            back = (number + 1) * MINUTE_MS
+            return max(first, back if kept is None else min(back, kept))
     return first
 
 

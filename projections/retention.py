@@ -33,6 +33,7 @@ from penstock.core.lifecycle import TERMINAL, Job, read_row
 from penstock.core.positions import START, milliseconds, order, packed, unpacked
 from penstock.core.settings import Settings
 from penstock.projections.shadow import abandon
+from penstock.projections.snapshots import prune
 from penstock.projections.trimming import Batch, Trimming, last_event
 from penstock.projections.views import Stats, read_stats
 
@@ -104,6 +105,7 @@ class Trimmer:
             _log.warning(
                 "%s: nobody went on with a rebuild that was begun; its views are dropped", self.keys.name
             )
+        await prune(self._redis, self.keys)
         async for batch in self._due():
             trimmed = await self._trimming.let_go(batch)
             if trimmed is None:

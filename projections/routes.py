@@ -153,8 +153,8 @@ async def get_scaling(queries: Asked, queue: Queue) -> Scaling:
     tags=["queues"],
 )
 async def get_span(queries: Asked) -> Span:
-    """From when on `at` can be answered, about, by queue: as far back as the log goes, or as 300,000
-    events go."""
+    """From when on `at` can be answered, about, by queue: as far back as the log and the snapshots go, or
+    as 300,000 events go."""
     return await queries.span()
 
 

@@ -1,6 +1,8 @@
 """Questions about the past: the same answers as about now, as of a moment.
 
 A moment's `Past` is kept for a while: a page, its next page and the figures beside it are one look back.
+A moment that lies far back is told another way: figures from the snapshot that follows it, and lists job by
+job, each by its own events.
 """
 
 import asyncio
@@ -17,17 +19,20 @@ from penstock.core.errors import NotFound
 from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import STATES, Job, State, fold_all, positions, read_row
 from penstock.core.log import Log
-from penstock.core.positions import START, milliseconds, order, packed, unpacked
+from penstock.core.positions import START, order, packed, unpacked
 from penstock.core.story import find
 from penstock.projections.details import MAX_EVENTS, JobDetail, JobSummary, detail, instant, summary
 from penstock.projections.figures import QueueDetail, Source, figures
-from penstock.projections.past import Past, earliest
+from penstock.projections.past import LAST_SEQ, Past, earliest
+from penstock.projections.snapshots import EVERY, Snapshot, following
 from penstock.projections.views import MINUTE_MS, Minute, Stats, read_minute, read_stats
 
 KEPT: Final = 4
 _AT_ONCE: Final = 2
 _PAGE: Final = 500
 _HOUR: Final = 60
+_FAR: Final = 2 * EVERY
+MAX_LOOKED: Final = 20_000  # jobs that are looked through for one page of a moment far back
 
 
 class Span(msgspec.Struct):
@@ -40,10 +45,20 @@ class Span(msgspec.Struct):
 
 class PastPage(msgspec.Struct):
     """Some jobs of a queue, newest first, as they were. `missing`: jobs of that time that retention has
-    removed since. `next`: the position after which the next page begins, if there is one."""
+    removed since. `next`: the position after which the next page begins, if there is one; a page that was
+    looked for long enough may have fewer jobs than wanted."""
 
     jobs: list[JobSummary]
     next: str | None
+    missing: int
+
+
+class Far(msgspec.Struct, frozen=True):
+    """What tells of a moment far back: the snapshot that follows it, the types of jobs that there are now,
+    and how many jobs retention has removed since."""
+
+    snapshot: Snapshot
+    types: list[str]
     missing: int
 
 
@@ -52,7 +67,7 @@ class Travel:
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Final = redis
-        self._pasts: Final[OrderedDict[tuple[str, int], Past]] = OrderedDict()
+        self._pasts: Final[OrderedDict[tuple[str, int, str], Past]] = OrderedDict()
         self._looking: Final = asyncio.Semaphore(_AT_ONCE)
 
     async def span(self, partitions: Sequence[PartitionKeys]) -> Span:
@@ -66,10 +81,15 @@ class Travel:
             queues={queue: instant(at) for queue, at in known.items()},
         )
 
-    async def queue(self, keys: PartitionKeys, at: int) -> QueueDetail:
-        """A queue's figures at a moment; rates and durations are those of the whole minutes before it.
-        Raises Refused: too far back."""
-        past = self._past(keys, at)
+    async def queue(self, keys: PartitionKeys, at: int, upto: str = "") -> QueueDetail:
+        """A queue's figures at a moment (Unix ms; with `upto` right after the event at that position, which
+        is of that ms); rates and durations are those of the whole minutes before it, and of a moment far
+        back it is not told who had waited longest. Raises Refused: too far back."""
+        past = self._past(keys, at, upto)
+        if far := await self._far(past):
+            long_ago = Past(self._redis, keys, at, upto)
+            await self._reach(long_ago, far.snapshot.position.encode())
+            return await self._figures(long_ago, await long_ago.stats(far.snapshot.stats), None)
         async with past.lock:
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.get(keys.checkpoint)
@@ -79,12 +99,15 @@ class Travel:
             now = read_stats(raw) if raw else Stats()
             then = await past.stats(now)
             oldest = await self._oldest(past, now.types)
-        newest = at // MINUTE_MS - 1
+        return await self._figures(past, then, oldest)
+
+    async def _figures(self, past: Past, then: Stats, oldest: str | None) -> QueueDetail:
+        newest = past.at // MINUTE_MS - 1
         minutes = await command(
-            self._redis, "HMGET", keys.minutes, *(newest - ago for ago in range(_HOUR + 1))
+            self._redis, "HMGET", past.keys.minutes, *(newest - ago for ago in range(_HOUR + 1))
         )
-        source = Source(keys, at, then, [read_minute(it) if it else Minute() for it in minutes], [])
-        return figures(source, packed(oldest) if oldest else None)
+        told = [read_minute(it) if it else Minute() for it in minutes]
+        return figures(Source(past.keys, past.at, then, told, []), packed(oldest) if oldest else None)
 
     async def jobs(
         self,
@@ -95,10 +118,14 @@ class Travel:
         type: str | None = None,
         after: str = "",
         limit: int = 50,
+        upto: str = "",
     ) -> PastPage:
-        """Up to `limit` jobs of a queue at a moment, newest first. Raises Refused: too far back."""
-        past, found = self._past(keys, at), dict[str, Job]()
-        first = below = after or f"{at + 1}-0"
+        """Up to `limit` jobs of a queue at a moment (as for `queue`), newest first. Raises Refused: too far
+        back."""
+        past, found = self._past(keys, at, upto), dict[str, Job]()
+        if far := await self._far(past):
+            return await self._long_ago(past, far, state, type, after, limit)
+        first = below = after or _after(past.last)
         while True:
             rows = await self._page(past, state, type, below)
             found |= rows
@@ -114,13 +141,13 @@ class Travel:
         jobs = [summary(keys, it, was[it]) for it in page]
         return PastPage(jobs, page[-1] if len(newest) > limit else None, past.missing)
 
-    async def job(self, keys: PartitionKeys, position: str, at: int) -> JobDetail:
-        """A job at a moment. Raises NotFound: there is none, or there was none then."""
-        job_id = keys.job_id(position)
+    async def job(self, keys: PartitionKeys, position: str, at: int, upto: str = "") -> JobDetail:
+        """A job at a moment (as for `queue`). Raises NotFound: there is none, or there was none then."""
+        job_id, last = keys.job_id(position), order(upto or f"{at}-{LAST_SEQ}")
         now = await find(self._redis, keys, position)
-        if now is None or milliseconds(position) > at:
+        if now is None or order(position) > last:
             raise NotFound(f"there was no job {job_id} at {instant(at)}")
-        told = [it for it in positions(position, now) if milliseconds(it) <= at]
+        told = [it for it in positions(position, now) if order(it) <= last]
         log, row = Log(self._redis, keys), None
         for start in range(0, len(told), _PAGE):
             row = fold_all(await log.read(told[start : start + _PAGE]), row)
@@ -129,9 +156,47 @@ class Travel:
             raise NotFound(f"{job_id}: its beginning is no longer in the log")
         return detail(keys, row, events)
 
-    def _past(self, keys: PartitionKeys, at: int) -> Past:
-        past = self._pasts.pop((keys.name, at), None) or Past(self._redis, keys, at)
-        self._pasts[keys.name, at] = past
+    async def _far(self, past: Past) -> Far | None:
+        """How to tell of a moment that lies far back; None for one that does not, or has no snapshot."""
+        raw = await command(self._redis, "GET", past.keys.stats)
+        now, snapshot = (
+            read_stats(raw) if raw else Stats(),
+            await following(self._redis, past.keys, past.last),
+        )
+        if snapshot is None or now.events - snapshot.stats.events < _FAR:
+            return None
+        return Far(snapshot, list(now.types), _gone(now) - _gone(snapshot.stats))
+
+    async def _long_ago(
+        self, past: Past, far: Far, state: State | None, type: str | None, after: str, limit: int
+    ) -> PastPage:
+        """Jobs of a moment far back, each told by its own events."""
+        types = [it for it in far.types if type is None or it == type]
+        below, was, looked = after or _after(past.last), dict[str, Job](), 0
+        while len(was) <= limit and looked < MAX_LOOKED:
+            places = await self._newest(past.keys, types, b"(" + packed(below))
+            if not places:
+                below = ""
+                break
+            below, looked = unpacked(places[-1]), looked + len(places)
+            rows = await past.rows_then([unpacked(it) for it in places])
+            was |= {it: row for it, row in rows.items() if row is not None and _wanted(row, state, type)}
+        newest = sorted(was, key=order, reverse=True)
+        page = newest[:limit]
+        jobs = [summary(past.keys, it, was[it]) for it in page]
+        return PastPage(jobs, page[-1] if len(newest) > limit else below or None, far.missing)
+
+    async def _newest(self, keys: PartitionKeys, types: Iterable[str], upto: bytes) -> list[bytes]:
+        """The newest jobs of these types up to a place, whatever their state."""
+        pipeline = self._redis.pipeline(transaction=True)
+        for type in types:
+            for state in STATES:
+                pipeline.zrevrangebylex(keys.index(state, type), upto, b"-", 0, _PAGE)
+        return nlargest(_PAGE, (it for some in await pipeline.execute() for it in some))
+
+    def _past(self, keys: PartitionKeys, at: int, upto: str) -> Past:
+        past = self._pasts.pop((keys.name, at, upto), None) or Past(self._redis, keys, at, upto)
+        self._pasts[keys.name, at, upto] = past
         while len(self._pasts) > KEPT:
             self._pasts.popitem(last=False)
         return past
@@ -163,9 +228,19 @@ class Travel:
         for type in types:
             pipeline.zrange(past.keys.index("waiting", type), 0, _PAGE)
         still = [unpacked(it) for some in await pipeline.execute() for it in some]
-        waiting = [it for it in still if milliseconds(it) <= past.at and not past.is_touched(it)]
+        waiting = [it for it in still if order(it) <= order(past.last) and not past.is_touched(it)]
         waiting += [it for it, row in past.touched() if row.state == "waiting"]
         return min(waiting, key=order, default=None)
+
+
+def _after(position: str) -> str:
+    """The next position there may be."""
+    ms, seq = order(position)
+    return f"{ms}-{seq + 1}" if seq < LAST_SEQ else f"{ms + 1}-0"
+
+
+def _gone(stats: Stats) -> int:
+    return stats.trimmed.completed + stats.trimmed.failed + stats.trimmed.cancelled
 
 
 def _wanted(row: Job, state: State | None, type: str | None) -> bool:

@@ -10,6 +10,7 @@ from penstock.core.keys import PartitionKeys
 from penstock.projections.rebuild import Gone, Tell, shadowing
 from penstock.projections.replay.comparing import Comparison
 from penstock.projections.replay.findings import Finding, Findings
+from penstock.projections.snapshots import forget
 
 
 class Renewed(msgspec.Struct, frozen=True):
@@ -38,6 +39,8 @@ async def renew(redis: Redis, keys: PartitionKeys, tell: Tell | None = None) -> 
                 await Comparison(redis, keys, anew, findings).run()
         except (Unavailable, Gone):
             compared = False
+        if findings.listed:
+            await forget(redis, keys)
         switched = await anew.switch()
         events = (await anew.shadow.progress()).total
     took = time.monotonic() - began

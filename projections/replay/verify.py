@@ -29,6 +29,7 @@ from penstock.projections.replay.comparing import Comparison
 from penstock.projections.replay.findings import Finding, Findings
 from penstock.projections.replay.keeping import Keeping
 from penstock.projections.replay.standing import Standings
+from penstock.projections.snapshots import forget
 
 _TRIES: Final = 5
 
@@ -116,6 +117,7 @@ class _Look:
             await self._look(done, mend=True)
         count = sum(1 for it in done.listed if it.repair) + done.more
         if views.listed:
+            await forget(self._redis, self._keys)
             await self._anew.switch()
             count += len(views.listed) + views.more
         else:

@@ -17,6 +17,7 @@ from penstock.core.keys import Keys
 from penstock.core.settings import Secret, Settings
 from penstock.projections.projector import run_projector
 from penstock.projections.rebuild import rebuild
+from penstock.projections.replay.verify import verify
 from penstock.projections.shadow import READER
 from servers import RealServer
 
@@ -90,6 +91,7 @@ async def test_killed_at_any_moment_the_old_views_serve_and_the_next_goes_on(
         assert set(await rows(redis, keys)) == set(author.jobs)
         counted = await stats(redis, keys)
         assert (counted.totals.submitted, counted.totals.misfits) == (len(author.jobs), 0)
+        assert (await verify(redis, keys)).findings == []
         before = await dump(redis, keys)
         await rebuild(redis, keys)
         assert await dump(redis, keys) == before

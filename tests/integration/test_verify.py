@@ -196,6 +196,17 @@ async def test_damage_to_what_the_scripts_keep_is_found_and_put_right(floor: Flo
     await floor.check()
 
 
+async def test_snapshots_of_views_that_were_wrong_are_forgotten(floor: Floor) -> None:
+    jobs = await scene(floor)
+    await floor.redis.xadd(floor.keys.snapshots, {"stats": "{}"}, id="1-0")
+    await floor.redis.zadd(floor.keys.due, {"?": 1})
+    await verify(floor.redis, floor.keys, mend=lambda _: None)
+    assert await floor.redis.exists(floor.keys.snapshots) == 1
+    await floor.redis.hdel(floor.keys.jobs, packed(jobs[0]))
+    await verify(floor.redis, floor.keys, mend=lambda _: None)
+    assert await floor.redis.exists(floor.keys.snapshots) == 0
+
+
 async def test_a_foreign_key_is_told_and_left_alone(floor: Floor) -> None:
     await scene(floor)
     await floor.redis.set(floor.keys.prefix + "mine", "1")

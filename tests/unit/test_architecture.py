@@ -59,6 +59,7 @@ REDIS = (
             "search",
             "series",
             "shadow",
+            "snapshots",
             "store",
             "travel",
             "trimming",

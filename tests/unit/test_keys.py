@@ -39,6 +39,7 @@ def every_key(keys: PartitionKeys) -> dict[str, str]:
         "view:stats": keys.stats,
         "view:minutes": keys.minutes,
         "folders": keys.folders,
+        "snapshots": keys.snapshots,
         "shadow:checkpoint": keys.shadow.checkpoint,
         "shadow:in:waiting:a.b": keys.shadow.index("waiting", "a.b"),
     }

@@ -1,0 +1,73 @@
+"""Snapshots: what the views had counted at some positions of the log, for whoever looks back from there.
+
+Whoever folds keeps one about every EVERY events, in a stream of its own whose ids are the positions: so the
+next one after a moment is found at once, and what is before the moment is told by taking away, from there,
+some thousand events instead of all that has happened since (past.py). At most MAX_SNAPSHOTS are kept, and
+none from before the log begins. Nothing depends on them: without any, one can look back less far.
+"""
+
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from penstock.core.connection import command
+from penstock.core.keys import PartitionKeys
+from penstock.core.positions import milliseconds
+from penstock.projections.views import SHAPE, Stats, Views, read_stats, write_stats
+
+EVERY: Final = 10_000
+MAX_SNAPSHOTS: Final = 2_000
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What was counted up to a position; the tallies are left out."""
+
+    position: str
+    stats: Stats
+
+
+def due(before: int, views: Views) -> bytes | None:
+    """A snapshot of views that had counted `before` events a page ago, if it is time for one."""
+    if before // EVERY == views.stats.events // EVERY:
+        return None
+    return write_stats(msgspec.structs.replace(views.stats, tallies={}))
+
+
+async def keep(redis: Redis, keys: PartitionKeys, position: str, stats: bytes) -> None:
+    """Keep a snapshot, unless there is one of a later position."""
+    try:
+        await command(
+            *(redis, "XADD", keys.snapshots, "MAXLEN", MAX_SNAPSHOTS, position, "stats", stats),
+        )
+    except ResponseError as error:
+        if "equal or smaller" not in str(error):
+            raise
+
+
+async def following(redis: Redis, keys: PartitionKeys, position: str) -> Snapshot | None:
+    """The first snapshot at or after a position; None if there is none of the present shape."""
+    found = await command(redis, "XRANGE", keys.snapshots, position, "+", "COUNT", 1)
+    if not found:
+        return None
+    stats = read_stats(found[0][1][1])
+    return Snapshot(found[0][0].decode(), stats) if stats.shape == SHAPE else None
+
+
+async def oldest(redis: Redis, keys: PartitionKeys) -> int | None:
+    """When the oldest snapshot was made, in Unix ms."""
+    found = await command(redis, "XRANGE", keys.snapshots, "-", "+", "COUNT", 1)
+    return milliseconds(found[0][0].decode()) if found else None
+
+
+async def prune(redis: Redis, keys: PartitionKeys) -> None:
+    """Drop the snapshots from before the log begins."""
+    found = await command(redis, "XRANGE", keys.log, "-", "+", "COUNT", 1)
+    if found:
+        await command(redis, "XTRIM", keys.snapshots, "MINID", found[0][0])
+
+
+async def forget(redis: Redis, keys: PartitionKeys) -> None:
+    """Drop all of them: they were made from views that were not as the log says."""
+    await command(redis, "UNLINK", keys.snapshots)
