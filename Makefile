@@ -41,7 +41,7 @@ web: $(APP) ## lint, types and unit tests of the web app
 browser: $(READY) $(APP) chromium ## the web app in Chromium, on real servers
 	node --test --test-timeout=300000 tests/browser/*.test.mjs
 
-screenshots: $(APP) ## pictures of each page of a running dashboard (ARGS="URL FOLDER")
+screenshots: $(READY) $(APP) chromium ## pictures of each page, of a scene played for it (ARGS="[URL] FOLDER")
 	node tests/browser/look.mjs $(ARGS)
 else
 dashboard web browser screenshots:
