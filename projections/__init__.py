@@ -48,4 +48,11 @@ Read in this order:
     feeds           both
     feed_metrics    who follows, and who did not keep up
     feed_routes     both over HTTP
+
+    webhook_router   which events are for which endpoint
+    webhooks         events become deliveries
+
+    sealed    what is shown of sealed words
+    tracing   when the views knew of a job, as spans
+    replay    the log itself, read, searched, compared, taken out and put back (its own order: see there)
 """

@@ -42,4 +42,6 @@ The only room that knows all others. Read in this order:
     mailbox      caught mails on disk
     remote       the commands that ask a running API
     output       their tables
+    *_commands   each group of commands; replay_* those of the replay tool
+    progress     bars
 """
