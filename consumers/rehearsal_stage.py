@@ -39,6 +39,7 @@ from penstock.core.settings import Settings
 
 ACT: Final = 200  # jobs that are on the stage together
 LIFE_MS: Final = 3_600_000
+KEEP_S: Final = 1.0  # how often the life of keys is renewed
 _AT_ONCE: Final = Backoff(kind="fixed", base=0, jitter=0)
 _CONSUMER: Final = "rehearsal"
 
@@ -110,12 +111,13 @@ class Stage:
         self._attempts.cast(self._keys, places)
         ends: dict[str, Ran] = {}
         running: set[asyncio.Task[Finished]] = set()
+        keeper = asyncio.create_task(self._keep())
         try:
             await self._play(places, ends, running)
         finally:
-            for task in running:
+            for task in (keeper, *running):
                 task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(keeper, *running, return_exceptions=True)
         return [ends[one.position] for one in accepted]
 
     async def _play(
@@ -158,10 +160,18 @@ class Stage:
         stands = [Standing(place, (place,), spec, "") for place in places]
         await Control(self._redis, self._keys).reschedule(stands, by=_CONSUMER, at_once=True)
 
+    async def _keep(self) -> None:
+        """An attempt may take longer than the keys live; and some keys come and go."""
+        while True:
+            await asyncio.sleep(KEEP_S)
+            await self._renew()
+
     async def _renew(self) -> None:
-        """An hour more for all that is on the stage."""
+        """An hour more for all that is on the stage, in one step."""
+        pipeline = self._redis.pipeline(transaction=True)
         for name in (*self._keys.entries, self._keys.facts, self._keys.queues):
-            await command(self._redis, "PEXPIRE", name, LIFE_MS)
+            pipeline.pexpire(name, LIFE_MS)
+        await pipeline.execute()
 
 
 @asynccontextmanager
