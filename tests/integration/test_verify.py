@@ -11,12 +11,15 @@ import pytest
 
 from floor import Floor, done, ended, floor_on
 from histories import Author, completed, dump, folded, stats, until
+from penstock.core.errors import Unavailable
 from penstock.core.events import QueueLimited
 from penstock.core.lifecycle import TERMINAL
 from penstock.core.positions import packed
 from penstock.core.settings import Secret, Settings
 from penstock.projections.projector import PartitionProjector, run_projector
+from penstock.projections.replay import comparing, findings, sides
 from penstock.projections.replay.findings import Finding
+from penstock.projections.replay.rebuilding import renew
 from penstock.projections.replay.verify import Verified, verify
 from penstock.projections.store import ViewStore
 from penstock.projections.views import write_stats
@@ -194,6 +197,43 @@ async def test_damage_to_what_the_scripts_keep_is_found_and_put_right(floor: Flo
     planned = await repaired(floor)
     assert kind in {it.kind for it in planned}
     await floor.check()
+
+
+async def test_views_far_behind_the_log_are_said_to_be_and_a_rebuild_does_not_compare_them(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene(floor)
+    monkeypatch.setattr(sides, "MAX_GAP", 20)
+    monkeypatch.setattr(comparing, "STILL_S", 0.2)
+    await floor.put(30)
+    with pytest.raises(Unavailable, match="start a projector"):
+        await look(floor)
+    renewed = await renew(floor.redis, floor.keys)
+    assert (renewed.compared, renewed.switched, renewed.differences) == (False, True, [])
+    assert (await look(floor)).findings == []
+
+
+async def test_views_a_little_behind_the_log_are_no_finding(floor: Floor) -> None:
+    await scene(floor)
+    await floor.put(30)
+    await floor.report(*map(done, await floor.take(want=10)))
+    assert (await look(floor)).findings == []
+    await floor.redis.delete(floor.keys.checkpoint)
+    assert {it.kind for it in (await look(floor)).findings} >= {"stats"}
+
+
+async def test_of_very_many_findings_the_first_are_listed_and_the_rest_counted(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(findings, "MAX_LISTED", 10)
+    monkeypatch.setattr(comparing, "BATCH", 7)
+    await floor.put(60)
+    await fold(floor)
+    await floor.redis.delete(floor.keys.jobs)
+    told = await look(floor)
+    assert (len(told.findings), told.more) == (10, 50)
+    assert (await verify(floor.redis, floor.keys, mend=lambda _: None)).repaired == 60
+    assert (await look(floor)).findings == []
 
 
 async def test_snapshots_of_views_that_were_wrong_are_forgotten(floor: Floor) -> None:
