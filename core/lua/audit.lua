@@ -8,6 +8,8 @@
 --         lane      each entry as a list: entry, job, spec, owner ('' if fresh), deliveries
 --         absent    see below; ARGV 8.. are, for each job, how many entries it may stand in, and these:
 --                   the number of each job that has none of them in any lane, nor pending
+--         wake      nothing; ARGV 8.. are members of `due` and when each is due in Unix ms: those that are
+--                   parked, and have no time and no turn, get it
 --         others    each thing that is wrong: its name, and in which way (a word)
 -- Promise all that belongs to one entry is looked at, and put right, at one moment, at which no script is half
 --         way: so what is wrong there is wrong. Nothing that an entry in a lane needs is taken away; no job is
@@ -88,7 +90,6 @@ function sections.pending()
     elseif row[2] == PARKED and not call('ZSCORE', DUE, member) then
       if not call('ZSCORE', HELD, held_as(fields.group or '', member)) then
         wrong(member, 'asleep')
-        if mend then call('ZADD', DUE, NOW, member) end
       end
     end
   end
@@ -215,6 +216,15 @@ function sections.facts()
       if mend then call('HDEL', KEYS[18], consumer) end
     end
   end)
+end
+
+function sections.wake()
+  for i = 8, #ARGV, 2 do
+    local lane, entry, fields, owner = look(ARGV[i])
+    if owner == PARKED and not call('ZSCORE', HELD, held_as(fields.group or '', ARGV[i])) then
+      call('ZADD', DUE, 'NX', ARGV[i + 1], lane .. ':' .. entry)
+    end
+  end
 end
 
 function sections.absent()

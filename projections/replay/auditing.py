@@ -12,6 +12,8 @@ from redis.exceptions import ResponseError
 from penstock.core.connection import command
 from penstock.core.dispatch import Dispatch, Script
 from penstock.core.keys import GROUP, LANES, PARKED, PartitionKeys
+from penstock.core.lifecycle import read_row
+from penstock.core.positions import milliseconds, packed
 from penstock.projections.replay.findings import Finding, Findings
 
 PAGE: Final = 200
@@ -39,7 +41,7 @@ WRONGS: Final[dict[tuple[str, str], Wrong]] = {
         "pending", "pending", "an entry in its lane", _GONE, "acknowledge it, and forget what was kept of it"
     ),
     ("pending", "asleep"): Wrong(
-        "parked", "parked, with no time and no turn", "a time in due", _HAND, "make it due now"
+        "parked", "parked, with no time and no turn", "a time in due", _HAND, "make it due when the log says"
     ),
     ("due", "orphan"): Wrong("due", "a time", "an entry that is parked", _GONE, "take the time away"),
     ("due", "awake"): Wrong(
@@ -123,6 +125,8 @@ class Audit:
                 async for wrong in self._pages(section, lane, mend=mend):
                     for name, how in zip(wrong[::2], wrong[1::2], strict=True):
                         self._tell(section, name, how.decode(), mended=mend)
+                        if mend and how == b"asleep":
+                            await self._wake(lane, name)
 
     async def entries(self) -> AsyncIterator[tuple[int, list[list[Any]]]]:
         """All lane entries, by page: lane's number, and of each entry what audit.lua says."""
@@ -137,6 +141,16 @@ class Audit:
             args += (len(places), *places)
         _, _, *found = await self._call("absent", "", 0, False, args)
         return [int(it) for it in found]
+
+    async def _wake(self, lane: int, member: bytes) -> None:
+        """Give a parked entry the time that its job's row says, one from the past if it says none."""
+        entry = member.partition(b":")[2].decode()
+        found = await command(self._redis, "XRANGE", self._keys.lanes[lane - 1], entry, entry)
+        if found:
+            job = found[0][1][1].decode() or entry
+            raw = await command(self._redis, "HGET", self._keys.shadow.jobs, packed(job))
+            ready = read_row(raw).ready if raw else 0
+            await self._call("wake", "", lane, True, (member, ready or milliseconds(job)))
 
     async def _pages(self, section: str, lane: int = 0, *, mend: bool = False) -> AsyncIterator[list[Any]]:
         cursor = b""

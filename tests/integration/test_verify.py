@@ -247,6 +247,15 @@ async def test_snapshots_of_views_that_were_wrong_are_forgotten(floor: Floor) ->
     assert await floor.redis.exists(floor.keys.snapshots) == 0
 
 
+async def test_a_parked_job_that_lost_its_time_gets_it_back(floor: Floor) -> None:
+    [job] = await floor.put(1, when="99999999999000")
+    await fold(floor)
+    due = await floor.due(job)
+    await floor.redis.delete(floor.keys.due)
+    assert {it.kind for it in await repaired(floor)} == {"parked"}
+    assert await floor.due(job) == due == 99999999999000
+
+
 async def test_a_foreign_key_is_told_and_left_alone(floor: Floor) -> None:
     await scene(floor)
     await floor.redis.set(floor.keys.prefix + "mine", "1")
