@@ -167,6 +167,7 @@ def test_openapi_names_every_answer_and_parameter() -> None:
         "/jobs/{queue}/{job_id}/events",
         "/queues",
         "/queues/{queue}",
+        "/queues/{queue}/scaling",
         "/span",
     }
     schemas = document["components"]["schemas"]
