@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from redis.asyncio import Redis
-
 from penstock.consumers.context import Submitter
 from penstock.consumers.executors import Executors
 from penstock.consumers.handlers import Handler, handlers
@@ -24,12 +22,13 @@ from penstock.consumers.metrics import slots_probe
 from penstock.consumers.observed import attempts_class
 from penstock.consumers.partition import Lease, PartitionWorker, Slots
 from penstock.core.artifacts import Artifacts
-from penstock.core.connection import check_server, connect
-from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.connection import connect
+from penstock.core.errors import Misconfigured
 from penstock.core.keys import Keys
 from penstock.core.probes import Probes
 from penstock.core.sealing import open_seals
 from penstock.core.settings import Settings
+from penstock.core.waiting import server_ready
 
 DEFAULT_ASYNC_SLOTS: Final = 100
 # After the grace time: how long cancelled attempts may take to clean up.
@@ -69,7 +68,7 @@ async def run_worker(
     # Attempts make objects by the thousand and no cycles: the default threshold only costs time.
     gc.set_threshold(50_000, 20, 20)
     async with connect(settings) as redis:
-        if not await _server_ready(redis, stop):
+        if not await server_ready(redis, stop, _log):
             return True
         keys = Keys(settings.namespace)
         types = [name for name, it in known.items() if it.contract.queue in queues]
@@ -106,19 +105,6 @@ def _default_slots(known: dict[str, Handler], queues: Sequence[str]) -> int:
     """Coroutines wait, so many fit; threads and processes work, so as many as there are cores."""
     modes = {it.mode for it in known.values() if it.contract.queue in queues}
     return DEFAULT_ASYNC_SLOTS if modes == {"async"} else max(2, os.cpu_count() or 2)
-
-
-async def _server_ready(redis: Redis, stop: asyncio.Event) -> bool:
-    """Wait for the server; False if told to stop meanwhile."""
-    while not stop.is_set():
-        try:
-            await check_server(redis)
-        except Unavailable as error:
-            _log.warning("%s; trying again", error)
-            await asyncio.sleep(0.5)
-        else:
-            return True
-    return False
 
 
 async def _work(

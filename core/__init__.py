@@ -14,7 +14,10 @@ Read in this order:
     artifacts    the files jobs read and write
     telemetry    every metric: name, unit, labels, meaning (as a table: METRICS.md)
     probes       samples of them, taken when somebody asks
+    tracing      the context of a trace, in events and out of them; logs that name it
     settings, connection, errors
+    line         a connection of its own for who makes one call at a time
+    waiting      waiting that ends when a process is asked to stop
 
 The living design is README.md in this folder.
 """

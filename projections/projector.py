@@ -22,11 +22,11 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from penstock.core.connection import check_server, command, connect, passing
-from penstock.core.errors import Unavailable
+from penstock.core.connection import command, connect, passing
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.log import follow
 from penstock.core.settings import Settings
+from penstock.core.waiting import pause, server_ready
 from penstock.projections.folding import Folding, Overtaken, ended
 from penstock.projections.rebuild import rebuild
 from penstock.projections.retention import Trimmer
@@ -63,7 +63,7 @@ class PartitionProjector:
             except OtherShape:
                 await self._renew(stop)
             except Exception as error:  # whatever it is, the other partitions go on
-                await _either(stop, self._say(error))
+                await pause(stop, self._say(error))
 
     async def _renew(self, stop: asyncio.Event) -> None:
         """Make the views anew in the shape of this version; those there are go on serving until then."""
@@ -76,7 +76,7 @@ class PartitionProjector:
                 renewing.result()
                 _log.info("%s: the views are made anew", self.keys.name)
         except Exception as error:  # as of a fold
-            await _either(stop, self._say(error))
+            await pause(stop, self._say(error))
         finally:
             await ended(renewing, stopping)
 
@@ -116,7 +116,7 @@ class PartitionProjector:
             if stop.is_set():
                 return
             if await listening:
-                await _either(stop, LINGER_S)
+                await pause(stop, LINGER_S)
             elif await self._store.checkpoint() != views.position:
                 raise Overtaken
         finally:
@@ -136,7 +136,7 @@ async def run_projector(settings: Settings, *, stop: asyncio.Event | None = None
     keys = Keys(settings.namespace)
     running: dict[str, tuple[Redis, asyncio.Task[None]]] = {}
     async with connect(settings) as redis:
-        await _server_ready(redis, stop)
+        await server_ready(redis, stop, _log)
         _log.info("ready")
         while not stop.is_set():
             with suppress(RedisError, OSError):  # the partitions say so themselves
@@ -144,7 +144,7 @@ async def run_projector(settings: Settings, *, stop: asyncio.Event | None = None
                     queue = name.decode()
                     if queue not in running:
                         running[queue] = _start(settings, keys.partition(queue), stop)
-            await _either(stop, LOOK_S)
+            await pause(stop, LOOK_S)
     for client, task in running.values():
         await task
         await client.aclose()
@@ -175,20 +175,3 @@ def _on_signals() -> asyncio.Event:
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, first)
     return stop
-
-
-async def _server_ready(redis: Redis, stop: asyncio.Event) -> None:
-    while not stop.is_set():
-        try:
-            await check_server(redis)
-        except Unavailable as error:
-            _log.warning("%s; trying again", error)
-            await _either(stop, LOOK_S)
-        else:
-            return
-
-
-async def _either(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for `stop`, but no longer than `seconds`."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

@@ -19,7 +19,6 @@ not let a late copy of its submission run.
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -32,6 +31,7 @@ from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import TERMINAL, Job, read_row
 from penstock.core.positions import START, milliseconds, order, packed, unpacked
 from penstock.core.settings import Settings
+from penstock.core.waiting import pause
 from penstock.projections.shadow import abandon
 from penstock.projections.snapshots import prune
 from penstock.projections.trimming import Batch, Trimming, last_event
@@ -87,15 +87,15 @@ class Trimmer:
     async def run(self, stop: asyncio.Event) -> None:
         """Trim now and then until `stop`, whatever happens; a batch begun is finished."""
         while not stop.is_set():
-            pause = _RETRY_S
+            seconds = _RETRY_S
             try:
                 await self.sweep(stop)
                 rule = kept(self._settings, (await self._stats()).retention)
-                pause = min(max(rule.shortest / 10_000, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
+                seconds = min(max(rule.shortest / 10_000, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
             except Exception as error:  # the fold goes on, and the next try may do better
                 if not (isinstance(error, RedisError | OSError) and passing(error)):
                     _log.error("%s: could not trim", self.keys.name, exc_info=error)
-            await _either(stop, pause)
+            await pause(stop, seconds)
 
     async def sweep(self, stop: asyncio.Event) -> None:
         """Let go whose time is over, batch by batch, each as soon as the views have seen the one
@@ -113,7 +113,7 @@ class Trimmer:
             while trimmed and order(await self._checkpoint()) < order(trimmed):
                 if stop.is_set():
                     return
-                await _either(stop, _FOLDED_S)
+                await pause(stop, _FOLDED_S)
 
     async def _checkpoint(self) -> str:
         raw: bytes | None = await command(self._redis, "GET", self.keys.checkpoint)
@@ -168,9 +168,3 @@ class Trimmer:
 def _before(ms: int) -> bytes:
     """The end of a range of an index: what came before a time."""
     return b"(" + packed(f"{max(ms, 0)}-0")
-
-
-async def _either(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for `stop`, but no longer than `seconds`."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

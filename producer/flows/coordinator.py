@@ -21,7 +21,6 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -39,6 +38,7 @@ from penstock.core.positions import parse_job_id
 from penstock.core.sealing import is_sealed
 from penstock.core.settings import Settings
 from penstock.core.story import tell
+from penstock.core.waiting import pause
 from penstock.producer.flows.board import Board
 from penstock.producer.flows.client import version_token
 from penstock.producer.flows.course import ENDED, Course, due
@@ -277,10 +277,10 @@ async def run_flows(settings: Settings, stop: asyncio.Event) -> None:
                     if not lost:
                         _log.warning("lost Redis (%s); trying again", error)
                     lost = True
-                    await _either(stop, RETRY_S)
+                    await pause(stop, RETRY_S)
                 else:
                     _log.error("stopped; beginning again in %d s", RESTART_S, exc_info=error)
-                    await _either(stop, RESTART_S)
+                    await pause(stop, RESTART_S)
             finally:
                 await coordinator.close()
 
@@ -308,9 +308,3 @@ async def _all(do: Callable[..., Awaitable[None]], rows: Iterable[tuple[Any, ...
             await do(*row)
 
     await asyncio.gather(*map(one, rows))
-
-
-async def _either(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for `stop`, but no longer than `seconds`."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

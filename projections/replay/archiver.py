@@ -21,12 +21,13 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from penstock.core.connection import check_server, command, connect, passing
-from penstock.core.errors import PenstockError, Unavailable
+from penstock.core.connection import command, connect, passing
+from penstock.core.errors import PenstockError
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.log import Entry, Log
 from penstock.core.positions import START, order
 from penstock.core.settings import Settings
+from penstock.core.waiting import pause, server_ready
 from penstock.projections.feed_tail import FIRST_PAGE, fitting
 from penstock.projections.replay.archive import Archive, Beginning, Stock, reader_of
 from penstock.projections.replay.forms import sink
@@ -125,7 +126,7 @@ class PartitionArchiver:
             except Moved:
                 _log.debug("%s: looking again where the archive is", self.keys.name)
             except Exception as error:  # whatever it is, the other partitions go on
-                await _either(stop, self._say(error))
+                await pause(stop, self._say(error))
 
     async def enter(self) -> None:
         """Find out where the archive ends, and hold what comes after. Raises Refused or Moved."""
@@ -177,7 +178,7 @@ class PartitionArchiver:
     async def _follow(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             if not await self.step():
-                await _either(stop, min(LOOK_S, self._every))
+                await pause(stop, min(LOOK_S, self._every))
         draft = self._draft
         while await self.step(due=True) and draft.full:  # what comes meanwhile is left to whoever comes next
             draft = self._draft
@@ -212,7 +213,7 @@ async def run_archiver(settings: Settings, url: str, every: float, stop: asyncio
     keys, archive = Keys(settings.namespace), await asyncio.to_thread(Archive, url, make=True)
     running: dict[str, asyncio.Task[None]] = {}
     async with connect(settings) as redis:
-        await _server_ready(redis, stop)
+        await server_ready(redis, stop, _log)
         _log.info("ready: archiving to %s", url)
         while not stop.is_set():
             with suppress(RedisError, OSError):  # the partitions say so themselves
@@ -221,7 +222,7 @@ async def run_archiver(settings: Settings, url: str, every: float, stop: asyncio
                     if queue not in running:
                         archiver = PartitionArchiver(redis, keys.partition(queue), archive, every)
                         running[queue] = asyncio.create_task(archiver.run(stop))
-            await _either(stop, LOOK_S)
+            await pause(stop, LOOK_S)
         await asyncio.gather(*running.values())
 
 
@@ -233,20 +234,3 @@ async def leave(settings: Settings, url: str) -> int:
         for name in await command(redis, "SMEMBERS", keys.queues):
             left += await command(redis, "HDEL", keys.partition(name.decode()).readers, reader_of(url))
     return left
-
-
-async def _server_ready(redis: Redis, stop: asyncio.Event) -> None:
-    while not stop.is_set():
-        try:
-            await check_server(redis)
-        except Unavailable as error:
-            _log.warning("%s; trying again", error)
-            await _either(stop, LOOK_S)
-        else:
-            return
-
-
-async def _either(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for `stop`, but no longer than `seconds`."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

@@ -19,6 +19,7 @@ from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.log import Entry, Log
 from penstock.core.positions import order, parse_job_id
 from penstock.core.settings import Settings
+from penstock.core.waiting import pause
 from penstock.projections.feed_events import Facts, Told, Wanted
 from penstock.projections.feed_tail import FIRST_PAGE, RETRY_S, Tail, fitting
 from penstock.projections.replay.span import partitions, partly, span, standing
@@ -68,7 +69,7 @@ async def follow_logs(settings: Settings, follow: Follow, tell: Tell, stop: asyn
                         wanted = not follower.queues or partition.queue in follower.queues
                         if wanted and partition.name not in running:
                             await begin(partition, newest=False)
-                await _either(stop, LOOK_S)
+                await pause(stop, LOOK_S)
         finally:
             for task in running.values():
                 task.cancel()
@@ -130,9 +131,3 @@ class _Follower:
         if facts is None:
             facts = self._facts[keys.name] = Facts(self._log_of(keys))
         return facts
-
-
-async def _either(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for `stop`, but no longer than `seconds`."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

@@ -31,7 +31,7 @@ MAX_FUNCTION_LINES = 50
 REDIS = (
     *(
         f"core/{name}.py"
-        for name in ["append", "connection", "control", "dispatch", "endings", "line", "log"]
+        for name in ["append", "connection", "control", "dispatch", "endings", "line", "log", "waiting"]
     ),
     *(f"core/{name}.py" for name in ["endpoints", "story", "workers"]),
     *(f"producer/{name}.py" for name in ["client", "commands", "outlet", "ratelimit"]),
