@@ -239,8 +239,8 @@ async def test_a_replay_sends_again_what_happened_since(server: RealServer, name
                 before = await receiver.until(3)
                 await endpoints_of(site).say("crm", WebhookReplayed((await site.events())[3].position))
                 again = (await receiver.until(5))[3:]
-                    # Of several jobs whichever is delivered first: ids sort as events do.
-                    assert sorted(it.id for it in again) == sorted(it.id for it in before)[1:]
+                # Of several jobs whichever is delivered first: ids sort as events do.
+                assert sorted(it.id for it in again) == sorted(it.id for it in before)[1:]
                 await endpoint(site, "late", f"{receiver.url}/late", *ENDS)
                 await endpoints_of(site).say("late", WebhookReplayed("0-0"))
                 assert len({it.id for it in await receiver.until(3, "/late")}) == 3
