@@ -60,11 +60,11 @@ unit: $(READY) system ## tests that need no server
 	$(BIN)/pytest -q -n 2 tests/unit $(ARGS)
 
 integration: $(READY) system ## tests on real servers
-	$(BIN)/pytest -q -n 2 -m "not load" tests/integration tests/bench $(ARGS)
+	$(BIN)/pytest -q -n 3 -m "not load" tests/integration tests/bench $(ARGS)
 	$(BIN)/pytest -q -m load tests/integration
 
 crash: $(READY) system ## tests that kill processes in mid-work
-	$(BIN)/pytest -q tests/crash $(ARGS)
+	$(BIN)/pytest -q -n 2 tests/crash $(ARGS)
 
 bench: $(READY) system ## measure it against the ceiling and the peers (ARGS=--help)
 	$(BIN)/python tests/bench $(ARGS)
