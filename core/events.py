@@ -269,16 +269,19 @@ class Event(msgspec.Struct, frozen=True):
 _decoders: Final[dict[str, Callable[[bytes], AnyBody]]] = {
     tag: msgspec.json.Decoder(shape).decode for tag, shape in TAGS.items()
 }
+_tags: Final = {tag.encode(): tag for tag in TAGS}  # one text each: quicker to look up than equal ones
 encode: Final = msgspec.json.Encoder().encode
 
 
 def read_entry(position: bytes, fields: list[bytes]) -> Event:
     """An Event from a stream entry as redis-py gives it (RESP2: id, flat list of fields)."""
     where = position.decode()
-    tag, job, body = fields[1].decode(), fields[3].decode(), fields[5]
-    if tag in UPCASTERS:
-        tag, upcast = UPCASTERS[tag]
-        body = upcast(body)
+    tag, job, body = _tags.get(fields[1]), fields[3].decode(), fields[5]
+    if tag is None:
+        tag = fields[1].decode()
+        if tag in UPCASTERS:
+            tag, upcast = UPCASTERS[tag]
+            body = upcast(body)
     return Event(where, tag, job or where, body)
 
 

@@ -7,7 +7,8 @@ in another order, and a rebuild must give the same bytes.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -73,17 +74,14 @@ class Spread(msgspec.Struct, array_like=True):
     us: int = 0
     counts: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BOUNDS_MS) + 1))
 
-    def add(self, durations: Sequence[int], unit_us: int) -> None:
-        """Count durations in ms or µs; what is below 0 counts as 0, what is above 49 days as that."""
-        if not durations:
-            return
+    def add(self, durations: Mapping[int, int], unit_us: int) -> None:
+        """Count durations in ms or µs, each so often; what is below 0 counts as 0, what is above 49 days as
+        that."""
         bounds, longest = _BOUNDS[unit_us], _LONGEST_US // unit_us
-        if min(durations) < 0 or max(durations) > longest:
-            durations = [min(max(it, 0), longest) for it in durations]
-        counts = self.counts
-        for took in durations:
-            counts[bisect_left(bounds, took)] += 1
-        self.us += sum(durations) * unit_us
+        for took, count in durations.items():
+            within = min(max(took, 0), longest)
+            self.counts[bisect_left(bounds, within)] += count
+            self.us += within * count * unit_us
 
 
 class Tally(msgspec.Struct, array_like=True):
@@ -97,13 +95,16 @@ class Tally(msgspec.Struct, array_like=True):
     run: Spread = msgspec.field(default_factory=Spread)
     whole: Spread = msgspec.field(default_factory=Spread)
 
-    def add(self, heard: "Heard", runs: Sequence[float]) -> None:
-        """Count what was heard; `runs`: how long attempts ran, in ms."""
+    def add(self, heard: "Heard", waits: Mapping[int, int], runs: Mapping[float, int]) -> None:
+        """Count what was heard; `waits` and `runs`: durations in ms, each so often."""
         self.first = min(self.first or heard.first, heard.first)
         self.totals.add(heard.tags)
-        self.wait.add(heard.waits, MS)
-        self.run.add([round(min(ms, _LONGEST_US) * 1000) for ms in runs], US)
-        self.whole.add(heard.wholes, MS)
+        self.wait.add(waits, MS)
+        in_us: Counter[int] = Counter()
+        for ms, count in runs.items():
+            in_us[round(min(ms, _LONGEST_US) * 1000)] += count
+        self.run.add(in_us, US)
+        self.whole.add(Counter(heard.wholes), MS)
 
 
 class Heard:

@@ -20,9 +20,10 @@ States come from `fold` of penstock.core.lifecycle and from nowhere else; an eve
 read, that does not fit or whose job is unknown changes no state and is counted in `misfits`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -55,8 +56,6 @@ SHAPE: Final = 1
 
 _encode: Final = msgspec.json.Encoder().encode
 write_stats: Final = msgspec.json.Encoder(order="deterministic").encode
-
-T = TypeVar("T", int, str)
 
 Rows: TypeAlias = dict[str, Job | None]
 """Job's position → its row; None if the views hold none."""
@@ -273,14 +272,17 @@ def count(events: Sequence[Read], rows: Rows, touched: Touched, stats: Stats, mi
 
 
 def _add_up(type: str, heard: Heard, stats: Stats, minute: Minute) -> None:
-    runs = heard.runs()
+    # Many of a page took as long as each other: each duration is looked at once.
+    waits, runs = Counter(heard.waits), Counter(heard.runs())
     stats.totals.add(heard.tags)
     minute.totals.add(heard.tags)
-    _add(minute.wait, map(bucket, heard.waits))
-    _add(minute.run, map(bucket, runs))
-    _add(stats.reasons, (end.reason for end in heard.ends if isinstance(end, Failed)))
+    _sort_into(minute.wait, waits)
+    _sort_into(minute.run, runs)
+    for end in heard.ends:
+        if isinstance(end, Failed):
+            stats.reasons[end.reason] = stats.reasons.get(end.reason, 0) + 1
     if type:
-        stats.tallies.setdefault(type, Tally()).add(heard, runs)
+        stats.tallies.setdefault(type, Tally()).add(heard, waits, runs)
 
 
 def _govern(stats: Stats, body: AnyBody | None) -> None:
@@ -355,6 +357,12 @@ def write_minute(minute: Minute) -> bytes:
     return _encode(Minute(minute.totals, wait, run))
 
 
+def _sort_into(histogram: Histogram, durations: Mapping[int, int] | Mapping[float, int]) -> None:
+    for ms, count in durations.items():
+        number = bucket(ms)
+        histogram[number] = histogram.get(number, 0) + count
+
+
 def read(entry: Entry) -> Read:
     """An entry of the log as event and body.
 
@@ -374,8 +382,3 @@ def _move(moves: Moves, job: Job) -> Move:
     if move is None:
         move = moves[job.state, job.type] = Move([], [])
     return move
-
-
-def _add(counts: dict[T, int], found: Iterable[T]) -> None:
-    for which in found:
-        counts[which] = counts.get(which, 0) + 1
