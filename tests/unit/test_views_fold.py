@@ -236,8 +236,8 @@ def test_what_is_counted_by_type_is_all_but_what_names_no_job(story: list[tuple[
 @given(st.lists(st.integers(-5, 2**45), min_size=1, max_size=50))
 def test_a_spread_counts_what_does_not_exceed_a_bound(waits: list[int]) -> None:
     spread = Spread()
-    spread.add(waits[:10], MS)
-    spread.add(waits[10:], MS)
+    spread.add(Counter(waits[:10]), MS)
+    spread.add(Counter(waits[10:]), MS)
     within = list(accumulate(spread.counts))
     for bound, count in zip(BOUNDS_MS, within, strict=False):
         assert count == sum(1 for wait in waits if wait <= bound)
