@@ -255,20 +255,23 @@ def _schemas(known: list[Contract]) -> Json:
         ref_template=_REF,
     )
     request = ours.pop("JobRequest")
-    payloads, theirs = msgspec.json.schema_components(
-        [contract.payload for contract in known], ref_template=_REF.format(name="payload.{name}")
-    )
-    jobs = {
-        f"job.{contract.type}": _job(contract, payload, request["properties"])
-        for contract, payload in zip(known, payloads, strict=True)
-    }
+    theirs: Json = {}
+    jobs: Json = {}
+    for contract in known:
+        # One by one: two contracts may be made of Structs that share their name.
+        prefix = f"payload.{contract.type}."
+        (payload,), shapes = msgspec.json.schema_components(
+            [contract.payload], ref_template=_REF.format(name=prefix + "{name}")
+        )
+        theirs |= {prefix + name: schema for name, schema in shapes.items()}
+        jobs[f"job.{contract.type}"] = _job(contract, payload, request["properties"])
     mapping = {contract.type: _REF.format(name=f"job.{contract.type}") for contract in known}
     either: Json = {
         "description": "One job; `type` says which, and so what its payload is.",
         "oneOf": [{"$ref": ref} for ref in mapping.values()],
         "discriminator": {"propertyName": "type", "mapping": mapping},
     }
-    return {**ours, **{f"payload.{name}": schema for name, schema in theirs.items()}, **jobs, "job": either}
+    return {**ours, **theirs, **jobs, "job": either}
 
 
 def _job(contract: Contract, payload: Json, options: Json) -> Json:
