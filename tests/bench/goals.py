@@ -92,6 +92,7 @@ GOALS: Final = (
         at_most=True,
     ),
     Goal("events projected over jobs drained by one worker", _over(OURS, "fold_per_s", "drain_1_per_s"), 3),
+    Goal("drain with metrics on over off", lambda medians: medians[OURS]["watched_share"], 0.95),
     Goal(
         "Redis bytes per waiting job",
         lambda medians: medians[OURS]["waiting_bytes"],

@@ -5,16 +5,23 @@ taken, and why so, is told in README.md.
 """
 
 import statistics
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, Literal
 
+import httpx
 import msgspec
 
 from bench.arena import Arena
 from bench.systems import System
+from servers import free_port
 
 Figures = dict[str, float]
+WATCHED: Final = 5
+SCRAPE_S: Final = 0.5
+
 Group = Literal["submit", "drain", "latency", "projector", "memory"]
 
 
@@ -73,6 +80,19 @@ def drain_and_project(arena: Arena, sizes: Sizes) -> Figures:
     }
 
 
+def drain_watched(arena: Arena, sizes: Sizes) -> Figures:
+    """By one worker whose metrics are on and scraped twice a second, ten times as often as is usual; of
+    more jobs, so that it is. Before and after it the same with metrics off, on the same server."""
+    many, port = msgspec.structs.replace(sizes, jobs=sizes.jobs * WATCHED), free_port()
+    before = _drained(arena, many, 1)
+    arena.environ["BENCH_METRICS_PORT"] = str(port)
+    with scraped(f"http://127.0.0.1:{port}/metrics") as scrapes:
+        watched = _drained(arena, many, 1)
+    del arena.environ["BENCH_METRICS_PORT"]
+    after = _drained(arena, many, 1)
+    return {"watched_share": 2 * watched / (before + after), "scrapes": len(scrapes)}
+
+
 def latency(arena: Arena, sizes: Sizes) -> Figures:
     """From just before `submit` to the handler's first line, on an idle worker."""
     with arena.workers(1, warm=sizes.warm):
@@ -127,6 +147,26 @@ def _drained(arena: Arena, sizes: Sizes, workers: int) -> float:
     return sizes.jobs / seconds
 
 
+@contextmanager
+def scraped(url: str) -> Iterator[list[int]]:
+    """Somebody asks for the metrics at `url`, time and again, as long as the context lasts; the bytes of
+    each answer."""
+    over, answers = threading.Event(), list[int]()
+
+    def scrape() -> None:
+        while not over.wait(SCRAPE_S):
+            with suppress(httpx.TransportError):  # it may not be there yet
+                answers.append(len(httpx.get(url).raise_for_status().content))
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        thread.join()
+
+
 def _finish(arena: Arena) -> None:
     """Let a worker do all there is and leave, and the views see it."""
     with arena.workers(1, warm=1):
@@ -164,6 +204,7 @@ MEASURES: Final = (
     Measure("drain", drain_by_one),
     Measure("drain", drain_by_two, _has_handlers),
     Measure("drain", drain_and_project, _has_projector),
+    Measure("drain", drain_watched, _has_projector),
     Measure("latency", latency, _has_handlers),
     Measure("projector", fold, _has_projector),
     Measure("memory", memory, _has_handlers, once=True),

@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -67,7 +68,15 @@ class Penstock:
             await self.producer.submit(Clock(number, now(), FILLER))
 
     async def work(self) -> None:
-        await run_worker(self.settings, asyncio.Event())
+        port = int(os.environ.get("BENCH_METRICS_PORT", "0"))
+        if not port:
+            await run_worker(self.settings, asyncio.Event())
+            return
+        from penstock.ui.metrics import serving_metrics
+
+        watched = msgspec.structs.replace(self.settings, metrics_port=port)
+        async with serving_metrics(watched, "worker") as metrics:
+            await run_worker(watched, asyncio.Event(), probes=metrics.probes)
 
 
 @asynccontextmanager

@@ -25,6 +25,8 @@ COLUMNS: Final[Mapping[str, tuple[str, str]]] = {
     "projected_per_s": ("drained by 1 and projected /s", ",.0f"),
     "projected_lag_events": ("lag at its end, events", ",.0f"),
     "projected_lag_ms": ("lag at its end, ms", ",.1f"),
+    "watched_share": ("drained with metrics on, over off", ".3f"),
+    "scrapes": ("scrapes meanwhile", ",.0f"),
     "fold_per_s": ("events projected /s", ",.0f"),
     "p50_ms": ("submit to start p50, ms", ".2f"),
     "p99_ms": ("submit to start p99, ms", ".2f"),
