@@ -98,12 +98,10 @@ def _read(path: Path) -> File:
     content = path.read_bytes()
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     packed = gzip.compress(content, 9, mtime=0) if kind.startswith(_PACKED) else b""
-    if kind.startswith("text/"):
-        kind += "; charset=utf-8"
     return File(
         kind, content, packed if len(packed) < len(content) else b"", f'"{sha256(content).hexdigest()[:32]}"'
     )
 
 
 def _page(content: bytes, status: int) -> Response[bytes]:
-    return Response(content, status_code=status, media_type="text/html; charset=utf-8", headers=SAFETY)
+    return Response(content, status_code=status, media_type="text/html", headers=SAFETY)

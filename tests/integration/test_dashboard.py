@@ -366,6 +366,11 @@ async def test_an_app_that_was_not_built_says_how(tmp_path: Path) -> None:
     assert b"make dashboard" in page.content
 
 
+async def test_a_page_says_its_encoding_once(settings: Settings) -> None:
+    async with running_dashboard(settings) as browser:
+        assert (await browser.get("/")).headers["content-type"] == "text/html; charset=utf-8"
+
+
 WILD: dict[str, Any] = {
     "to": ["ada@example.org"],
     "subject": "Wild",
