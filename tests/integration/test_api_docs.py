@@ -28,6 +28,10 @@ from penstock.core import Backoff, contract
 class Problem(msgspec.Struct):
     """Say hello."""
     name: Annotated[str, msgspec.Meta(max_length=20)]
+
+# Two Structs that share their name, as a factory of contracts would make them.
+contract("greet.count")(msgspec.defstruct("Twin", [("number", int)], module=__name__))
+contract("greet.call")(msgspec.defstruct("Twin", [("name", str)], module=__name__))
 '''
 
 
@@ -59,6 +63,13 @@ async def test_it_is_valid_openapi(document: dict[str, Any]) -> None:
     errors = [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()]
     assert errors == []
     assert document["openapi"].startswith("3.1")
+
+
+async def test_contracts_whose_structs_share_a_name_are_told_apart(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for type, field in (("greet.count", "number"), ("greet.call", "name")):
+        payload = schemas[f"job.{type}"]["properties"]["payload"]
+        assert set(schemas[payload["$ref"].removeprefix("#/components/schemas/")]["properties"]) == {field}
 
 
 async def test_every_route_is_described_and_no_other(document: dict[str, Any], settings: Settings) -> None:
