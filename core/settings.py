@@ -46,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of all processes. Times in seconds, sizes in bytes."""
 
     redis_url: Secret = Secret("")
+    stage_url: Secret = Secret("")  # a server for the keys of rehearsals; else the same
     namespace: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z")] = "penstock"
     data_dir: Path = Path(".penstock")
     fsync: Literal["always", "everysec", "no"] = "everysec"
@@ -82,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     crash_limit: Count = 3
 
     artifacts_url: str = ""
+    archive_url: str = ""
     payload_keys: Secret = Secret("")
 
     smtp_host: str = ""

@@ -144,19 +144,22 @@ def webhooks() -> None:
 @app.command()
 def archiver(
     to: Annotated[
-        str,
-        typer.Option("--to", envvar="PENSTOCK_ARCHIVE_URL", help="Where to: s3://bucket/folder, a folder."),
-    ],
+        str, typer.Option("--to", help="Where to: s3://bucket/folder, a folder; else PENSTOCK_ARCHIVE_URL.")
+    ] = "",
     every: Annotated[float, typer.Option(min=0.1, help="Seconds until an event is there, at most.")] = 60.0,
     leave: Annotated[
         bool, typer.Option("--leave", help="Instead, once none runs: let retention go on without it.")
     ] = False,
 ) -> None:
     """Run an archiver, which keeps all logs outside of Redis, for ever; any number may run."""
+    settings = read_settings()
+    url = to or settings.archive_url
+    if not url:
+        raise Refused("say where the archive is: --to s3://bucket/folder, or PENSTOCK_ARCHIVE_URL")
     if leave:
-        typer.echo(processes.leave_archive(read_settings(), to))
+        typer.echo(processes.leave_archive(settings, url))
     else:
-        processes.run_archiver(read_settings(), to, every)
+        processes.run_archiver(settings, url, every)
 
 
 @app.command()

@@ -5,6 +5,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
+import msgspec
 import typer
 
 from penstock.core.connection import answering, connect
@@ -41,7 +42,7 @@ To = Annotated[str, typer.Option("--to", help="Before when, as --from.")]
 OnlyJob = Annotated[str, typer.Option("--job", help="Only this job, like email.0.1795477369681-0.")]
 ArchiveUrl = Annotated[
     str,
-    typer.Option(envvar="PENSTOCK_ARCHIVE_URL", help="An archive to read with the log: s3://…, a folder."),
+    typer.Option(help="An archive to read with the log: s3://…, a folder; else PENSTOCK_ARCHIVE_URL."),
 ]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Like email.0.1795477369681-0.")]
 
@@ -58,7 +59,7 @@ def show(
     from penstock.ui.output import print_json
     from penstock.ui.replay_output import print_story
 
-    told = asyncio.run(_story(_settings(), id, archive, unseal=unseal))
+    told = asyncio.run(_story(_settings(archive), id, unseal=unseal))
     if as_json:
         print_json(told)
     else:
@@ -116,6 +117,7 @@ def grep(
     from penstock.ui.replay_search import Search, search
 
     address = parse_job_id(job) if job else None
+    settings = _settings(archive)
     asked = Search(
         queues=(address.queue,) if address else tuple(queue or ()),
         sought=Sought(
@@ -129,10 +131,10 @@ def grep(
         since=moment_of("--from", since),
         until=moment_of("--to", until),
         limit=limit,
-        archive=archive,
+        archive=settings.archive_url,
     )
     printer = Printer(as_json=as_json or not sys.stdout.isatty())
-    asyncio.run(search(_settings(), asked, printer))
+    asyncio.run(search(settings, asked, printer))
     printer.flush()
 
 
@@ -188,23 +190,25 @@ async def _tail(settings: Settings, follow: "Follow", printer: "Printer") -> Non
     await follow_logs(settings, follow, printer.tell, stop)
 
 
-async def _story(settings: Settings, id: str, archive: str, *, unseal: bool) -> Story:
+async def _story(settings: Settings, id: str, *, unseal: bool) -> Story:
     queue, number, position = parse_job_id(id)
     keys = Keys(settings.namespace).partition(queue, number)
     seals = open_seals(settings) if unseal else None
     with answering():
         async with connect(settings) as redis:
             events = await tell(redis, keys, position)
-            if archive and not events:
+            if settings.archive_url and not events:
                 from penstock.projections.replay.archive import Archive
                 from penstock.projections.replay.history import History
                 from penstock.projections.replay.span import standing
 
-                history = History(redis, keys, Archive(archive))
+                history = History(redis, keys, Archive(settings.archive_url))
                 await history.look(await standing(history))
                 events = await history.story(position)
             return story(keys, position, events, seals)
 
 
-def _settings() -> Settings:
-    return with_server(read_settings())
+def _settings(archive: str = "") -> Settings:
+    """Settings from the environment, overruled by what was given as an option."""
+    settings = with_server(read_settings())
+    return msgspec.structs.replace(settings, archive_url=archive) if archive else settings

@@ -42,8 +42,7 @@ def rehearse(
         str,
         typer.Option(
             "--stage-url",
-            envvar="PENSTOCK_STAGE_URL",
-            help="A server for the rehearsal's own keys; else the same.",
+            help="A server for the rehearsal's own keys; else PENSTOCK_STAGE_URL; else the same.",
         ),
     ] = "",
     unseal: Annotated[bool, typer.Option("--unseal", help="Tell what PENSTOCK_PAYLOAD_KEYS sealed.")] = False,
@@ -61,7 +60,8 @@ def rehearse(
     if state not in ("", "completed", "failed"):
         raise Refused(f"--state {state}: a rehearsal compares jobs that completed or failed")
     load_handlers(settings)
-    stage = msgspec.structs.replace(settings, redis_url=Secret(url)) if url else settings
+    stage_url = Secret(url) if url else settings.stage_url
+    stage = msgspec.structs.replace(settings, redis_url=stage_url) if stage_url else settings
     try:
         rehearsal = Rehearsal(settings, stage=stage, unseal=unseal)
         report = asyncio.run(_rehearse(rehearsal, stretch, concurrency))

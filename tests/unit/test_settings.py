@@ -14,6 +14,7 @@ from penstock.core.settings import PREFIX, Secret, Settings, read_settings
 # Field → a text that is right, what it means, and texts that are wrong.
 FIELDS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "redis_url": ("redis://h:1/2", "redis://h:1/2", ()),
+    "stage_url": ("redis://h:1/3", "redis://h:1/3", ()),
     "namespace": ("my-app_2", "my-app_2", ("", "My", "a b", "a:b", "{a}", "a" * 33, "-a", "a*", "a\n")),
     "data_dir": ("/var/lib/penstock", Path("/var/lib/penstock"), ()),
     "fsync": ("always", "always", ("sometimes", "", "ALWAYS")),
@@ -45,6 +46,7 @@ FIELDS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "retention_failed": ("60", 60.0, ("0", "-1", "long")),
     "retention_cancelled": ("60", 60.0, ("0", "-1", "long")),
     "artifacts_url": ("s3://b", "s3://b", ()),
+    "archive_url": ("s3://b/a", "s3://b/a", ()),
     "smtp_host": ("mail.example.org", "mail.example.org", ()),
     "smtp_port": ("25", 25, ("0", "70000")),
     "smtp_security": ("starttls", "starttls", ("ssl",)),
@@ -63,7 +65,7 @@ FIELDS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
 }
 WRONG = [(name, text) for name, (_, _, texts) in FIELDS.items() for text in texts]
 SECRETS = (
-    *("redis_url", "api_keys", "smtp_password", "ai_api_key", "payload_keys"),
+    *("redis_url", "stage_url", "api_keys", "smtp_password", "ai_api_key", "payload_keys"),
     *("dashboard_password", "dashboard_read_password"),
 )
 
