@@ -13,8 +13,11 @@ work segments may overlap: each is a true stretch of the same log, and a reader 
 
 import io
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from functools import cached_property
 from hashlib import blake2s
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -59,7 +62,7 @@ class Segment(msgspec.Struct, frozen=True):
         return f"{_padded(self.after)}_{_padded(self.last)}_{self.events}_{self.digest}.ndjson.zst"
 
 
-class Stock(msgspec.Struct, frozen=True):
+class Stock(msgspec.Struct, frozen=True, dict=True):
     """What an archive has of a log: its segments in order, and the newest position that was `removed`
     before it came here (0-0 if the archive is complete)."""
 
@@ -69,22 +72,35 @@ class Stock(msgspec.Struct, frozen=True):
     @property
     def end(self) -> str:
         """Up to where it reaches."""
-        return max((it.last for it in self.segments), key=order, default=START)
+        return self._furthest[-1].last if self.segments else START
 
     def after(self, position: str) -> Segment | None:
         """The segment to go on with after a position: of those that have events from there on, the one
         that reaches furthest; else the next one, behind a gap."""
-        here = order(position)
-        later = [it for it in self.segments if order(it.last) > here]
-        going_on = [it for it in later if order(it.after) <= here]
-        if going_on:
-            return max(going_on, key=lambda it: order(it.last))
-        return min(later, key=lambda it: order(it.after), default=None)
+        begun = bisect_right(self._begins, order(position))
+        if begun and order(self._furthest[begun - 1].last) > order(position):
+            return self._furthest[begun - 1]
+        return self.segments[begun] if begun < len(self.segments) else None
+
+    def upto(self, position: str) -> Segment | None:
+        """The segment to go back with from a position, that included: of those that begin before it the one
+        that reaches furthest."""
+        begun = bisect_left(self._begins, order(position))
+        return self._furthest[begun - 1] if begun else None
 
     def holding(self, position: str) -> Segment | None:
         """A segment that has the event at a position, if there was one."""
-        here = order(position)
-        return next((it for it in self.segments if order(it.after) < here <= order(it.last)), None)
+        found = self.upto(position)
+        return found if found is not None and order(found.last) >= order(position) else None
+
+    @cached_property
+    def _begins(self) -> list[tuple[int, int]]:
+        return [order(it.after) for it in self.segments]
+
+    @cached_property
+    def _furthest(self) -> list[Segment]:
+        """Of each segment and those before it, the one that reaches furthest."""
+        return list(accumulate(self.segments, _further))
 
 
 class Archive:
@@ -164,6 +180,10 @@ class Archive:
 def reader_of(url: str) -> str:
     """The name of an archive among the readers of a log."""
     return f"archive:{blake2s(address(url).encode(), digest_size=6).hexdigest()}"
+
+
+def _further(one: Segment, other: Segment) -> Segment:
+    return other if order(other.last) > order(one.last) else one
 
 
 def _folder(keys: PartitionKeys, epoch: str) -> str:

@@ -283,5 +283,8 @@ def test_overlapping_segments_are_read_once() -> None:
     assert stock.after("9-0") == segment(12, 14)  # behind a gap
     assert stock.after("14-0") is None
     assert stock.end == "14-0"
-    assert stock.holding("6-0") == segment(0, 7)
+    assert stock.holding("6-0") == segment(5, 9)
     assert stock.holding("11-0") is None
+    assert stock.upto("5-0") == segment(0, 7)
+    assert stock.upto("11-0") == segment(5, 9)  # before a gap
+    assert stock.upto("0-0") is None
