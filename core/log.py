@@ -42,6 +42,14 @@ class Log:
         )
         return found
 
+    async def back(self, before: str, count: int = PAGE) -> list[Entry]:
+        """Up to `count` entries before a position, the newest of them, oldest first."""
+        found: list[Entry] = await command(
+            self.redis, "XREVRANGE", self.keys.log, f"({before}", "-", "COUNT", count
+        )
+        found.reverse()
+        return found
+
     async def read(self, positions: Sequence[str]) -> list[Event]:
         """The events at these positions, in one round trip; what was trimmed is left out."""
         return [read_entry(position, fields) for position, fields in await self.pick(positions)]
