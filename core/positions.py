@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from penstock.core.errors import NotFound
 
 START: Final = "0-0"
+LAST_SEQ: Final = 2**64 - 1
 
 # Numbers as we write them, without zeros in front: a job has one id, so what its events call it is
 # what people call it.
@@ -49,6 +50,23 @@ def order(position: str) -> tuple[int, int]:
     """A key that sorts positions as the log does."""
     ms, seq = position.split("-")
     return int(ms), int(seq)
+
+
+def before(ms: int) -> str:
+    """The last position there may be before a moment (Unix ms)."""
+    return f"{ms - 1}-{LAST_SEQ}" if ms > 0 else START
+
+
+def preceding(position: str) -> str:
+    """The last position there may be before another one; before 0-0 there is none, and it stays."""
+    ms, seq = order(position)
+    return f"{ms}-{seq - 1}" if seq else before(ms)
+
+
+def succeeding(position: str) -> str:
+    """The first position there may be after another one."""
+    ms, seq = order(position)
+    return f"{ms}-{seq + 1}" if seq < LAST_SEQ else f"{ms + 1}-0"
 
 
 def packed(position: str) -> bytes:

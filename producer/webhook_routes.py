@@ -29,7 +29,7 @@ from penstock.core.contracts import QUEUE_NAME, TYPE_NAME, declaration
 from penstock.core.endpoints import Endpoints, new_secret, secret_problem
 from penstock.core.errors import FieldProblem, InvalidJob, Permanent, Refused
 from penstock.core.jobs.webhook import ENDPOINT_NAME, DeliverWebhook
-from penstock.core.positions import START
+from penstock.core.positions import START, before
 from penstock.core.public_web import check_url, is_public
 from penstock.core.settings import Settings
 from penstock.core.webhooks import (
@@ -53,7 +53,6 @@ MAX_FILTER: Final = 100
 MAX_URL_CHARS: Final = 2_000
 TEST_EVENT: Final = "webhook.test"
 _POSITION: Final = r"^[0-9]{1,15}-[0-9]{1,20}(?![\s\S])"
-_LAST_SEQ: Final = 2**64 - 1
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -241,8 +240,7 @@ def _after(told: Replay) -> str:
         raise InvalidJob([FieldProblem("since", "give since or after, one of them")])
     if told.since is None:
         return told.after or START
-    ms = unix_ms(told.since)
-    return f"{ms - 1}-{_LAST_SEQ}" if ms > 0 else START
+    return before(unix_ms(told.since))
 
 
 def _view(endpoint: Endpoint, *, secret: str = "", reached: dict[str, str] | None = None) -> EndpointView:

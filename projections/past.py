@@ -23,7 +23,7 @@ from penstock.core.events import QueueLimited, QueuePaused, QueueResumed, QueueR
 from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import Job, Read, fold_all, legible, positions, read_row
 from penstock.core.log import PAGE, Log
-from penstock.core.positions import milliseconds, order, packed, unpacked
+from penstock.core.positions import LAST_SEQ, milliseconds, order, packed, unpacked
 from penstock.projections.details import instant
 from penstock.projections.snapshots import oldest
 from penstock.projections.tally import Totals
@@ -45,7 +45,6 @@ MAX_BACK: Final = 300_000
 MAX_FACTS: Final = 500  # facts about the queue that are looked through for how it was governed
 _SLICE: Final = 400  # events read by position at once
 _PLACE: Final = re.compile(r"[0-9]{1,14}-[0-9]{1,19}")
-LAST_SEQ: Final = 2**64 - 1
 
 
 class Past:

@@ -19,11 +19,11 @@ from penstock.core.errors import NotFound
 from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import STATES, Job, State, fold_all, positions, read_row
 from penstock.core.log import Log
-from penstock.core.positions import START, order, packed, unpacked
+from penstock.core.positions import LAST_SEQ, START, order, packed, succeeding, unpacked
 from penstock.core.story import find
 from penstock.projections.details import MAX_EVENTS, JobDetail, JobSummary, detail, instant, summary
 from penstock.projections.figures import QueueDetail, Source, figures
-from penstock.projections.past import LAST_SEQ, Past, earliest
+from penstock.projections.past import Past, earliest
 from penstock.projections.snapshots import EVERY, Snapshot, following
 from penstock.projections.views import MINUTE_MS, Minute, Stats, read_minute, read_stats
 
@@ -125,7 +125,7 @@ class Travel:
         past, found = self._past(keys, at, upto), dict[str, Job]()
         if far := await self._far(past):
             return await self._long_ago(past, far, state, type, after, limit)
-        first = below = after or _after(past.last)
+        first = below = after or succeeding(past.last)
         while True:
             rows = await self._page(past, state, type, below)
             found |= rows
@@ -172,7 +172,7 @@ class Travel:
     ) -> PastPage:
         """Jobs of a moment far back, each told by its own events."""
         types = [it for it in far.types if type is None or it == type]
-        below, was, looked = after or _after(past.last), dict[str, Job](), 0
+        below, was, looked = after or succeeding(past.last), dict[str, Job](), 0
         while len(was) <= limit and looked < MAX_LOOKED:
             places = await self._newest(past.keys, types, b"(" + packed(below))
             if not places:
@@ -231,12 +231,6 @@ class Travel:
         waiting = [it for it in still if order(it) <= order(past.last) and not past.is_touched(it)]
         waiting += [it for it, row in past.touched() if row.state == "waiting"]
         return min(waiting, key=order, default=None)
-
-
-def _after(position: str) -> str:
-    """The next position there may be."""
-    ms, seq = order(position)
-    return f"{ms}-{seq + 1}" if seq < LAST_SEQ else f"{ms + 1}-0"
 
 
 def _gone(stats: Stats) -> int:

@@ -7,9 +7,10 @@ is read from the archive.
 """
 
 import asyncio
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence, Set
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
@@ -17,18 +18,43 @@ from redis.asyncio import Redis
 
 from penstock.core.connection import command
 from penstock.core.errors import Refused
-from penstock.core.events import Event, Trimmed, read_entry
+from penstock.core.events import AnyBody, Event, Trimmed, read_entry
 from penstock.core.keys import PartitionKeys
-from penstock.core.lifecycle import legible
+from penstock.core.lifecycle import Job, fold, legible
 from penstock.core.log import PAGE, Entry, Log
-from penstock.core.positions import START, order
+from penstock.core.positions import START, order, preceding, succeeding
 from penstock.projections.replay.archive import Archive, Segment, Stock, reader_of
-from penstock.projections.replay.span import Standing, standing
-from penstock.projections.views import listed
+from penstock.projections.replay.grep import pages
+from penstock.projections.replay.span import Span, Standing, standing
+from penstock.projections.views import listed, read
 
 _KEPT: Final = 2  # segments in memory
 
 _Loaded = tuple[list[Entry], list[tuple[int, int]]]
+
+
+class Fates(msgspec.Struct):
+    """What became of jobs: the row of each that was found, as it was in the end, and which of them retention
+    had let go by then."""
+
+    rows: dict[str, Job] = {}
+    gone: set[str] = set()
+
+    def add(self, page: Sequence[Entry], wanted: Set[bytes]) -> None:
+        """Go on by some entries."""
+        for entry in page:
+            job = named(entry)
+            if job in wanted:
+                self._fold(job.decode(), *read(entry))
+            elif len(entry[1]) > 1 and entry[1][1] == b"trimmed":
+                body = read(entry)[1]
+                gone = listed(body.first, body.jobs) if isinstance(body, Trimmed) else []
+                self.gone.update(job for job in gone if job.encode() in wanted)
+
+    def _fold(self, job: str, event: Event, body: AnyBody | None) -> None:
+        row = fold(self.rows.get(job), event, body)
+        if row is not None:
+            self.rows[job] = row
 
 
 class History(Log):
@@ -61,14 +87,43 @@ class History(Log):
                 start = bisect_right(places, order(after))
                 return found[start : start + count]
             page = await super().entries(after, count)
-            reached: bytes | None = await command(
-                self.redis, "HGET", self.keys.readers, reader_of(self._archive.url)
-            )
-            if reached is None or order(reached.decode()) <= order(after):
+            if not await self._moved(after):
                 return page
             await self._list()
             if order(self._stock.end) <= order(after):
                 return page
+
+    async def back(self, before: str, count: int = PAGE) -> list[Entry]:
+        """Up to `count` entries before a position, from wherever they are; fewer where a segment begins."""
+        while order(before) > order(self._stock.end):
+            page = await super().back(before, count)
+            live = [entry for entry in page if order(entry[0].decode()) > order(self._stock.end)]
+            if not await self._moved(self._stock.end):
+                if live:
+                    return live
+                break
+            await self._list()
+        while (segment := self._stock.upto(preceding(before))) is not None:
+            found, places = await self._load(segment)
+            end = bisect_left(places, order(before))
+            if end:
+                return found[max(0, end - count) : end]
+            before = succeeding(segment.after)
+        return []
+
+    async def fates(self, jobs: Collection[str], upto: str) -> Fates:
+        """What had become of jobs (positions) after the event at a position. Goes through all that was
+        written since the first of them was submitted: meant for jobs of which no view tells any more."""
+        told, wanted = Fates(), {job.encode() for job in jobs}
+        if not wanted:
+            return told
+        begin = preceding(min(jobs, key=order))
+        async with aclosing(pages(self, Span(begin, upto))) as reading:
+            async for page in reading:
+                told.add(page, wanted)
+                if len(told.gone) == len(wanted):
+                    break
+        return told
 
     async def pick(self, positions: Sequence[str]) -> list[Entry]:
         """The entries at these positions, wherever they are; what is nowhere is left out."""
@@ -99,12 +154,18 @@ class History(Log):
 
     async def _since(self, position: str) -> AsyncGenerator[Entry, None]:
         """The entries from a position on."""
-        ms, seq = order(position)
-        after = f"{ms}-{seq - 1}" if seq else f"{ms - 1}-{2**64 - 1}"
+        after = preceding(position)
         while page := await self.entries(after):
             for entry in page:
                 yield entry
             after = page[-1][0].decode()
+
+    async def _moved(self, position: str) -> bool:
+        """Whether the archiver has come past a position, so that retention may have removed what is there."""
+        reached: bytes | None = await command(
+            self.redis, "HGET", self.keys.readers, reader_of(self._archive.url)
+        )
+        return reached is not None and order(reached.decode()) > order(position)
 
     async def _list(self) -> Stock | None:
         stock = await asyncio.to_thread(self._archive.stock, self.keys, self._epoch)
@@ -129,6 +190,12 @@ async def opened(redis: Redis, keys: PartitionKeys, archive: Archive | None) -> 
         return log, await standing(log)
     history = History(redis, keys, archive)
     return history, await history.look(await standing(history))
+
+
+def named(entry: Entry) -> bytes:
+    """The job that an entry is about: the position of its first event; of a fact about the queue its own."""
+    position, fields = entry
+    return (fields[3] if len(fields) > 3 else b"") or position
 
 
 def _let_go(event: Event, job: str) -> bool:

@@ -1,7 +1,6 @@
 """Which stretch of a log is meant, and whether the log still has it."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import msgspec
 
@@ -9,10 +8,8 @@ from penstock.core.connection import command
 from penstock.core.errors import Refused
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.log import Log
-from penstock.core.positions import START, milliseconds, order
+from penstock.core.positions import START, before, milliseconds, order
 from penstock.projections.details import instant
-
-_LAST_SEQ: Final = 2**64 - 1
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -30,11 +27,6 @@ class Standing(msgspec.Struct, frozen=True):
     first: str
     last: str
     removed: str
-
-
-def before(ms: int) -> str:
-    """The last position before a moment (Unix ms)."""
-    return f"{ms - 1}-{_LAST_SEQ}" if ms > 0 else START
 
 
 async def standing(log: Log) -> Standing:

@@ -19,11 +19,10 @@ from penstock.core.errors import InvalidJob, Refused
 from penstock.core.events import Failed, Submitted, encode
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.log import Log
-from penstock.core.positions import milliseconds
+from penstock.core.positions import before, milliseconds
 from penstock.core.settings import Secret, Settings
 from penstock.projections.feed_events import Told, Wanted, following
 from penstock.projections.replay.asking import known_events, moment_of
-from penstock.projections.replay.span import before
 from penstock.projections.replay.tail import Follow, follow_logs
 from servers import RealServer
 
