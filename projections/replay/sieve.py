@@ -13,19 +13,30 @@ from typing import Any, Final
 
 import jmespath  # type: ignore[import-untyped]
 import msgspec
-from jmespath.exceptions import JMESPathError  # type: ignore[import-untyped]
+from jmespath.exceptions import (  # type: ignore[import-untyped]
+    ArityError,
+    JMESPathError,
+    UnknownFunctionError,
+)
+from jmespath.functions import Functions  # type: ignore[import-untyped]
 
 from penstock.core.errors import Refused
-from penstock.core.events import Submitted, encode, read_entry
-from penstock.core.lifecycle import legible
+from penstock.core.events import Submitted, encode
 from penstock.core.log import Entry, Log
 from penstock.core.positions import START, order
+from penstock.projections.views import read
 
 MAX_KNOWN: Final = 200_000  # jobs that fit, of those that passed by
 _LOOKED_UP: Final = 20_000
 _AT_ONCE: Final = 200  # bodies are up to a few hundred KB
 _FIELDS: Final = 6  # of an entry: three names, three values
 _POSITION: Final = re.compile(rb"[0-9]{1,15}-[0-9]{1,19}")
+# A body that is no JSON, an expression that has no answer for it. jmespath lets some errors of Python out:
+# contains('text', null), [::0], ceil(avg(huge)).
+_NO_ANSWER: Final = (
+    *(msgspec.DecodeError, RecursionError, JMESPathError),
+    *(TypeError, ValueError, ArithmeticError),
+)
 
 
 class Sought(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,17 +56,40 @@ def pattern(text: str, *, ignore_case: bool = False) -> re.Pattern[str] | None:
     """A regular expression; None for no text. Raises Refused."""
     try:
         return re.compile(text, re.IGNORECASE if ignore_case else 0) if text else None
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise Refused(f"{text!r} is no regular expression: {error}") from None
 
 
 def expression(text: str) -> Any:
-    """A JMESPath expression; None for no text. Raises Refused."""
+    """A JMESPath expression; None for no text. Raises Refused, also for a function that does not exist: the
+    library would find that out at each event."""
     try:
-        return jmespath.compile(text) if text else None
+        found = jmespath.compile(text) if text else None
+        if found is not None:
+            _check_functions(found.parsed)
+    except RecursionError:
+        raise Refused(f"{text[:40]!r}… is too deep for a JMESPath expression") from None
     except JMESPathError as error:
         reason = " ".join(str(error).split("\n", maxsplit=1)[0].split())
-        raise Refused(f"{text!r} is no JMESPath expression: {reason}") from None
+        reason = reason.removesuffix(" for expression:").removesuffix(":").rstrip(",")
+        hint = "; a number is written `40`" if getattr(error, "token_type", "") == "NUMBER" else ""
+        raise Refused(f"{text!r} is no JMESPath expression: {reason}{hint}") from None
+    return found
+
+
+def _check_functions(node: Any) -> None:
+    """Raises JMESPathError for one that does not exist, or takes another number of arguments."""
+    if not isinstance(node, dict):
+        return
+    if node["type"] == "function_expression":
+        try:
+            Functions().call_function(node["value"], [None] * len(node["children"]))
+        except (UnknownFunctionError, ArityError):
+            raise
+        except JMESPathError:
+            pass  # nothing is none of the values that it takes
+    for part in node["children"]:
+        _check_functions(part)
 
 
 class Sieve:
@@ -107,7 +141,7 @@ class Sieve:
         body = fields[5]
         if any(needle not in body for needle in self._needles):
             return False
-        told = legible(read_entry(position, fields))[1]
+        told = read((position, fields))[1]
         sought = self._sought
         return (
             isinstance(told, Submitted)
@@ -149,6 +183,6 @@ class Sieve:
         """As JMESPath has it: false are null, false, and empty texts, lists and objects."""
         try:
             found = self._sought.where.search(msgspec.json.decode(body))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, JMESPathError):
+        except _NO_ANSWER:
             return False
         return found is not None and found is not False and found not in ("", [], {})
