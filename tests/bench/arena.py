@@ -98,10 +98,10 @@ class Arena:
         self.submitted += count
         return self.output([*self.system.program, verb, str(count)], f"{verb}.log")
 
-    def output(self, argv: Sequence[str], words: str) -> str:
+    def output(self, argv: Sequence[str], words: str, *, patience: float = PATIENCE_S) -> str:
         """Run a program to its end; answers the last line it printed."""
         with self.running(argv, words) as process:
-            self.wait(process.ended, " ".join(argv), ends=True)
+            self.wait(process.ended, " ".join(argv), ends=True, patience=patience)
             return process.last_words().rpartition("\n")[0].rpartition("\n")[2]
 
     @contextmanager
@@ -171,20 +171,22 @@ class Arena:
         self.wait(lambda: self.client.info("clients")["connected_clients"] == 1, "the clients have left")
         return int(self.client.info("memory")["used_memory"])
 
-    def wait(self, condition: Callable[[], bool], what: str, *, ends: bool = False) -> None:
+    def wait(
+        self, condition: Callable[[], bool], what: str, *, ends: bool = False, patience: float = PATIENCE_S
+    ) -> None:
         """Ask every 5 ms until it is so; `ends`: it is the end of the process started last, which
         is not asked for so often.
 
-        Raises ProgramFailed if another process ends first, or after 300 s.
+        Raises ProgramFailed if another process ends first, or after `patience` seconds.
         """
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patience
         lasting = self._running[:-1] if ends else list(self._running)
         while not condition():
             for process in lasting:
                 process.check()
             if time.monotonic() > deadline:
                 words = "\n".join(process.last_words() for process in self._running)
-                raise ProgramFailed(f"not within {PATIENCE_S:.0f} s: {what}\n{words}")
+                raise ProgramFailed(f"not within {patience:.0f} s: {what}\n{words}")
             time.sleep(SLOW_TICK_S if ends else TICK_S)
 
     def _greeted(self, process: Process) -> bool:

@@ -1,4 +1,4 @@
-"""The goals, each a ratio or a size of one run: never an absolute time.
+"""The goals, each a ratio or a size of one run: never an absolute time, but for those of the replay tool.
 
 `Medians` are the figures of one AOF mode: system → figure → median over the runs. A goal whose
 figures were not taken is left out, not guessed.
@@ -11,6 +11,7 @@ import msgspec
 
 Medians = Mapping[str, Mapping[str, float]]
 OURS: Final = "penstock"
+LOGS: Final = (1_000_000, 10_000_000)
 
 
 class Goal(msgspec.Struct, frozen=True):
@@ -62,6 +63,23 @@ def _peers(medians: Medians, figure: str) -> list[float]:
 def _over(other: str, figure: str, of: str = "") -> Callable[[Medians], float]:
     """Our `figure` over another system's (`of`, where its name differs)."""
     return lambda medians: medians[OURS][figure] / medians[other][of or figure]
+
+
+def log_of(events: int) -> str:
+    """The column of the replay tool over a log of so many events."""
+    return f"log of {events:,}"
+
+
+def _searched(events: int) -> Callable[[Medians], float]:
+    """Events a CPU second by the slowest kind of search."""
+    kinds = ("events", "text", "where")
+    return lambda medians: min(medians[log_of(events)][f"grep_{kind}_worked_per_s"] for kind in kinds)
+
+
+def _looked_back(events: int) -> Callable[[Medians], float]:
+    """The slowest look back, in s."""
+    looks = ("queue", "state", "job", "api", "cold")
+    return lambda medians: max(medians[log_of(events)][f"at_{look}_max_ms"] for look in looks) / 1000
 
 
 GOALS: Final = (
@@ -118,5 +136,13 @@ GOALS: Final = (
         lambda medians: medians[OURS]["rebuild_growth"],
         1.1,
         at_most=True,
+    ),
+    *(
+        Goal(f"events searched a CPU second, of {events:,}", _searched(events), 100_000, unit="/s")
+        for events in LOGS
+    ),
+    *(
+        Goal(f"slowest look back over {events:,} events", _looked_back(events), 2, at_most=True, unit="s")
+        for events in LOGS
     ),
 )

@@ -39,6 +39,34 @@ COLUMNS: Final[Mapping[str, tuple[str, str]]] = {
     "producer_mib": ("producer's peak over a million jobs, MiB", ",.0f"),
     "worker_mib": ("worker's, MiB", ",.0f"),
     "projector_mib": ("projector's, MiB", ",.0f"),
+    "verify_per_s": ("events verified /s", ",.0f"),
+    "verify_mib": ("peak of verify, MiB", ",.0f"),
+    "grep_events_per_s": ("events searched by event and type /s", ",.0f"),
+    "grep_events_worked_per_s": ("the same a CPU second", ",.0f"),
+    "grep_text_per_s": ("by regular expression /s", ",.0f"),
+    "grep_text_worked_per_s": ("the same a CPU second", ",.0f"),
+    "grep_where_per_s": ("by JMESPath /s", ",.0f"),
+    "grep_where_worked_per_s": ("the same a CPU second", ",.0f"),
+    "grep_mib": ("peak of a search, MiB", ",.0f"),
+    "export_per_s": ("events exported as NDJSON, zstd /s", ",.0f"),
+    "export_mib": ("its peak, MiB", ",.0f"),
+    "parquet_per_s": ("events exported as Parquet /s", ",.0f"),
+    "parquet_mib": ("its peak, MiB", ",.0f"),
+    "import_per_s": ("events imported /s", ",.0f"),
+    "import_mib": ("its peak, MiB", ",.0f"),
+    "at_queue_ms": ("a queue at a moment, p50, ms", ",.1f"),
+    "at_queue_max_ms": ("the longest, ms", ",.1f"),
+    "at_state_ms": ("its running jobs alone, p50, ms", ",.1f"),
+    "at_state_max_ms": ("the longest, ms", ",.1f"),
+    "at_job_ms": ("a job, p50, ms", ",.1f"),
+    "at_job_max_ms": ("the longest, ms", ",.1f"),
+    "at_api_ms": ("as the API asks, p50, ms", ",.1f"),
+    "at_api_max_ms": ("the longest, ms", ",.1f"),
+    "at_cold_ms": ("the command, from start to end, p50, ms", ",.0f"),
+    "at_cold_max_ms": ("the longest, ms", ",.0f"),
+    "at_mib": ("peak of looking back, MiB", ",.0f"),
+    "server_mib": ("the server with log and views, MiB", ",.0f"),
+    "server_peak_mib": ("its peak, with a shadow or a copy, MiB", ",.0f"),
 }
 
 
@@ -123,11 +151,11 @@ def _goals(title: str, rows: Sequence[Verdict]) -> Table:
     for heading in ("measured", "wanted", "holds"):
         table.add_column(heading, justify="right")
     for row in rows:
-        form = ",.0f" if row.unit == "B" else ".2f"
+        form = ",.0f" if row.unit in {"B", "/s"} else ".2f"
         table.add_row(
             row.goal,
             f"{row.measured:{form}} {row.unit}",
-            f"{'at most' if row.at_most else 'at least'} {row.bound:g} {row.unit}",
+            f"{'at most' if row.at_most else 'at least'} {row.bound:,g} {row.unit}",
             "[green]yes[/]" if row.holds else "[bold red]no[/]",
         )
     return table

@@ -6,11 +6,15 @@ import shutil
 import pytest
 
 from bench.arena import arena
-from bench.goals import GOALS, Verdict, verdicts
+from bench.goals import GOALS, LOGS, Verdict, log_of, verdicts
 from bench.long import rebuilt, steady
 from bench.measures import MEASURES, Figures, Measure, Sizes
+from bench.replay import replayed
+from bench.replay_log import Tally, history
 from bench.report import COLUMNS, Report, environment
 from bench.systems import System, own_systems
+from penstock.core.lifecycle import TERMINAL
+from penstock.core.positions import order
 
 KIND = "redis" if shutil.which("redis-server") else "valkey"  # that one comes in a wheel
 FEW = Sizes(jobs=300, warm=50, clocks=20)
@@ -37,6 +41,27 @@ def test_the_long_measures_do_too() -> None:
     assert figures["rebuild_growth"] < 2
 
 
+@pytest.mark.timeout(180)  # it starts a process for each answer
+def test_the_replay_tool_is_measured_over_a_log_that_it_tells_right() -> None:
+    """Whatever it answers is compared with the log, or with the book of who wrote it, as it is measured."""
+    figures = Figures()
+    with arena(own_systems()[0], KIND, "off") as place:
+        for some in replayed(place, 1_000, runs=1):
+            _sane(some)
+            figures |= some
+    assert figures["at_queue_ms"] <= figures["at_queue_max_ms"] < 60_000
+
+
+def test_the_log_that_is_replayed_is_in_order_and_whole() -> None:
+    tally, places = Tally(), list[tuple[int, int]]()
+    for event in history(5_000, end=1_795_477_369_681):
+        tally.add(event)
+        places.append(order(event.position))
+    assert places == sorted(set(places))
+    assert len(places) == pytest.approx(5_000, abs=20)
+    assert {state for state, number in tally.states.items() if number} == TERMINAL
+
+
 def test_goals_are_ratios_of_medians_and_hold_or_do_not() -> None:
     report = Report(environment("redis"), {})
     for rate in (10.0, 60.0, 50.0):
@@ -53,7 +78,8 @@ def test_goals_are_ratios_of_medians_and_hold_or_do_not() -> None:
 
 def test_every_goal_can_be_answered_when_all_was_measured() -> None:
     figures = dict.fromkeys(COLUMNS, 1.0)
-    assert len(verdicts({"penstock": figures, "ceiling": figures, "bullmq": figures})) == len(GOALS)
+    systems = ("penstock", "ceiling", "bullmq", *map(log_of, LOGS))
+    assert len(verdicts(dict.fromkeys(systems, figures))) == len(GOALS)
     assert verdicts({"ceiling": figures}) == []
 
 
