@@ -26,12 +26,11 @@ def words(event: EventDetail) -> str:
 
 def duration(ms: float) -> str:
     """A length of time as people read it: 3 ms, 4.2 s, 2 min 5 s, 3 h 4 min, 2 d 3 h."""
-    if ms < 1000:
-        return f"{ms:.3g} ms" if ms else "0 ms"
-    seconds = ms / 1000
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
+    if ms < 999.5:  # which three digits round to 1000
+        return f"{ms:.3g} ms"
+    if ms < 59_950:
+        return f"{ms / 1000:.1f} s"
+    whole = round(ms / 1000)
     for size, unit, smaller, name in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= size:
             rest = whole % size // smaller
