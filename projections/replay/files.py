@@ -6,6 +6,7 @@ Credentials and endpoint of a store come from the variables that obstore reads, 
 Nobody sees half a file: what is written appears when it is whole, and never in the place of another one.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import BinaryIO, Final, cast
 from urllib.parse import unquote, urlsplit
 
@@ -41,11 +43,36 @@ def open_store(url: str, *, make: bool = False) -> ObjectStore:
         if (folder := _local(url)) is not None:
             if not make and not folder.is_dir():
                 raise Refused(f"{url}: there is no such folder")
-            return LocalStore(folder.absolute(), mkdir=make)
+            is_new, store = not folder.is_dir(), LocalStore(folder.absolute(), mkdir=make)
+            if is_new:
+                _sync(folder.absolute().parent)
+            return store
         parts = urlsplit(url)
         if parts.scheme not in REMOTE_SCHEMES:
             raise Refused(f"{url}: {parts.scheme!r} is none of file, {', '.join(REMOTE_SCHEMES)}")
         return from_url(url, retry_config={"max_retries": REMOTE_RETRIES, "retry_timeout": REMOTE_PATIENCE})
+
+
+def put(store: ObjectStore, path: str, data: bytes) -> None:
+    """Put an object, whole or not at all. In a local folder it is on the disk before it has its name, and
+    its name is on the disk when this returns."""
+    if not isinstance(store, LocalStore):
+        obstore.put(store, path, data)
+        return
+    part = f"{path}.{token_hex(8)}.part"
+    obstore.put(store, part, data)
+    _sync(_place(store, part))
+    obstore.rename(store, part, path)
+    settle(store, path.rpartition("/")[0])
+
+
+def settle(store: ObjectStore, folder: str) -> None:
+    """Make sure that what has a name in a folder has it after a power cut too."""
+    if isinstance(store, LocalStore):
+        place = _place(store, folder)
+        while place.is_relative_to(_place(store, "")):
+            _sync(place)
+            place = place.parent
 
 
 @contextmanager
@@ -117,8 +144,25 @@ def _local_file(path: Path, name: str) -> Iterator[BinaryIO]:
             os.fsync(handle)
         with answering(name):
             os.link(temporary, path)
+            _sync(path.absolute().parent)
     finally:
         Path(temporary).unlink()
+
+
+def _place(store: LocalStore, path: str) -> Path:
+    return Path(store.prefix or "/", path)
+
+
+def _sync(path: Path) -> None:
+    """What a file holds, or the names in a folder, is on the disk after this."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL or path.is_file():  # there are file systems that cannot, with a folder
+            raise
+    finally:
+        os.close(handle)
 
 
 def _local(name: str) -> Path | None:
