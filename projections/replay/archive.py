@@ -5,6 +5,7 @@ In a folder or an object store (files.py), for each partition and each epoch of 
     email.0/<epoch>/manifest.json                               where the archive begins (Beginning)
     email.0/<epoch>/<after>_<last>_<events>_<sha256>.ndjson.zst   a segment, an export as any other (wire.py)
     email.0/<epoch>/gap_<after>_<removed>.json                  events that were removed before they came here
+    email.0/<epoch>/snapshots_<first>_<last>_<count>.json.zst   snapshots of the figures (copies.py)
 
 A segment has every event after one position up to another, and its name says which: so one listing tells
 what there is, and a segment is there whole, by one put, or not at all. Where two archivers were at
@@ -14,7 +15,7 @@ work segments may overlap: each is a true stretch of the same log, and a reader 
 import io
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2s
 from itertools import accumulate
@@ -27,15 +28,21 @@ from penstock.core.errors import Refused
 from penstock.core.keys import PartitionKeys
 from penstock.core.log import Entry
 from penstock.core.positions import START, order
-from penstock.projections.replay.files import address, answering, open_store
+from penstock.projections.replay.copies import Copy, read_copies, write_copies
+from penstock.projections.replay.files import address, answering, open_store, put, settle
 from penstock.projections.replay.forms import entries
 from penstock.projections.replay.wire import Manifest
 
 _PLACE: Final = r"([0-9]{15})-([0-9]{20})"
 _SEGMENT: Final = re.compile(rf"{_PLACE}_{_PLACE}_([0-9]+)_([0-9a-f]{{16}})\.ndjson\.zst")
+_COPIES: Final = re.compile(rf"snapshots_{_PLACE}_{_PLACE}_([0-9]+)\.json\.zst")
 _GAP: Final = re.compile(rf"gap_{_PLACE}_{_PLACE}\.json")
 _DIGITS: Final = 16  # of a digest, in a name
 _FIRST: Final = "manifest.json"
+
+
+class SegmentGone(Refused):
+    """A segment is not there any more. Who goes by a listing lists again: another segment has its events."""
 
 
 class Beginning(msgspec.Struct, frozen=True):
@@ -60,6 +67,18 @@ class Segment(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         return f"{_padded(self.after)}_{_padded(self.last)}_{self.events}_{self.digest}.ndjson.zst"
+
+
+class Snapshots(msgspec.Struct, frozen=True):
+    """All snapshots that were made from the first of these positions up to the last."""
+
+    first: str
+    last: str
+    count: int
+
+    @property
+    def name(self) -> str:
+        return f"snapshots_{_padded(self.first)}_{_padded(self.last)}_{self.count}.json.zst"
 
 
 class Stock(msgspec.Struct, frozen=True, dict=True):
@@ -122,8 +141,7 @@ class Archive:
         with answering(self.url):
             for name in self._names(_folder(keys, epoch)):
                 if match := _SEGMENT.fullmatch(name):
-                    after, last = _place(match[1], match[2]), _place(match[3], match[4])
-                    segments.append(Segment(after, last, int(match[5]), match[6]))
+                    segments.append(_segment(match))
                 elif match := _GAP.fullmatch(name):
                     removed = max(removed, _place(match[3], match[4]), key=order)
                 begun = begun or name == _FIRST
@@ -155,11 +173,8 @@ class Archive:
         self._put(f"{_folder(keys, epoch)}gap_{_padded(after)}_{_padded(removed)}.json", b"{}")
 
     def read(self, keys: PartitionKeys, epoch: str, segment: Segment) -> list[Entry]:
-        """The events of a segment. Raises Refused: it is gone, or was changed."""
-        path = _folder(keys, epoch) + segment.name
-        name = f"{self.url}/{path}"
-        with answering(name):
-            data = obstore.get(self._store, path).bytes().to_bytes()
+        """The events of a segment. Raises SegmentGone; or Refused: it was changed, or cannot be read."""
+        name, data = self._get(_folder(keys, epoch) + segment.name)
         found = []
         for entry in entries(name, io.BytesIO(data)):
             if not isinstance(entry, Manifest):
@@ -168,13 +183,60 @@ class Archive:
                 raise Refused(f"{name}: is not the segment that its name says")
         return found
 
+    def settle(self, keys: PartitionKeys, epoch: str) -> None:
+        """Make sure that what is listed of a log will be there after a power cut too, whoever put it."""
+        with answering(self.url):
+            settle(self._store, _folder(keys, epoch))
+
+    def copied(self, keys: PartitionKeys, epoch: str) -> str:
+        """The position of the newest snapshot there is; 0-0 if there is none. Raises Refused."""
+        return max((it.last for it in self._snapshots(keys, epoch)), key=order, default=START)
+
+    def copy(self, keys: PartitionKeys, epoch: str, copies: Sequence[Copy]) -> Snapshots:
+        """Keep snapshots, in order: all there were from the first of them to the last."""
+        those = Snapshots(copies[0][0], copies[-1][0], len(copies))
+        self._put(_folder(keys, epoch) + those.name, write_copies(copies))
+        return those
+
+    def copies(self, keys: PartitionKeys, epoch: str, those: Snapshots) -> list[Copy]:
+        """These snapshots. Raises SegmentGone; or Refused: they were changed, or cannot be read."""
+        name, data = self._get(_folder(keys, epoch) + those.name)
+        found = read_copies(name, data)
+        if not found or Snapshots(found[0][0], found[-1][0], len(found)) != those:
+            raise Refused(f"{name}: is not what its name says")
+        return found
+
+    def following(self, keys: PartitionKeys, epoch: str, position: str) -> Copy | None:
+        """The first snapshot at or after a position: where it was made, and its figures as they are written
+        (views.read_stats); None if there is none. Raises Refused."""
+        here = order(position)
+        later = [it for it in self._snapshots(keys, epoch) if order(it.last) >= here]
+        if not later:
+            return None
+        those = min(later, key=lambda it: max(order(it.first), here))
+        return next(it for it in self.copies(keys, epoch, those) if order(it[0]) >= here)
+
+    def _snapshots(self, keys: PartitionKeys, epoch: str) -> list[Snapshots]:
+        with answering(self.url):
+            found = map(_COPIES.fullmatch, self._names(_folder(keys, epoch)))
+            return [_copies(match) for match in found if match]
+
     def _names(self, folder: str) -> Iterator[str]:
         for page in obstore.list(self._store, prefix=folder):
             yield from (str(it["path"]).rpartition("/")[2] for it in page)
 
+    def _get(self, path: str) -> tuple[str, bytes]:
+        """The full name of an object, and what is in it."""
+        name = f"{self.url}/{path}"
+        with answering(name):
+            try:
+                return name, obstore.get(self._store, path).bytes().to_bytes()
+            except FileNotFoundError:
+                raise SegmentGone(f"{name}: is not there any more") from None
+
     def _put(self, path: str, data: bytes) -> None:
         with answering(f"{self.url}/{path}"):
-            obstore.put(self._store, path, data)
+            put(self._store, path, data)
 
 
 def reader_of(url: str) -> str:
@@ -184,6 +246,14 @@ def reader_of(url: str) -> str:
 
 def _further(one: Segment, other: Segment) -> Segment:
     return other if order(other.last) > order(one.last) else one
+
+
+def _segment(match: re.Match[str]) -> Segment:
+    return Segment(_place(match[1], match[2]), _place(match[3], match[4]), int(match[5]), match[6])
+
+
+def _copies(match: re.Match[str]) -> Snapshots:
+    return Snapshots(_place(match[1], match[2]), _place(match[3], match[4]), int(match[5]))
 
 
 def _folder(keys: PartitionKeys, epoch: str) -> str:

@@ -2,7 +2,7 @@
 
     read      from where the archive ends, until a segment is full or its oldest event is old enough
     check     that nothing of it can have been removed meanwhile: its place among the readers is where it was
-    put       one object, under a name that says what is in it
+    put       one object, under a name that says what is in it; then new snapshots of the figures
     move on   the place among the readers: from now on retention may remove these events
 
 Killed at any point, it begins again at the archive's end, which the names of the segments tell: an event
@@ -30,6 +30,7 @@ from penstock.core.settings import Settings
 from penstock.core.waiting import pause, server_ready
 from penstock.projections.feed_tail import FIRST_PAGE, fitting
 from penstock.projections.replay.archive import Archive, Beginning, Stock, reader_of
+from penstock.projections.replay.copies import legible
 from penstock.projections.replay.forms import sink
 from penstock.projections.replay.span import Standing, standing
 from penstock.projections.replay.wire import FORMAT, Manifest, Sum, write_line
@@ -39,6 +40,7 @@ SEGMENT_BYTES: Final = 16 * 1024 * 1024  # of lines, before they are compressed
 LOOK_S: Final = 1.0
 RETRY_S: Final = 1.0
 RESTART_S: Final = 30.0
+MAX_COPIES: Final = 500  # snapshots that are copied at once
 
 _log: Final = logging.getLogger("penstock.archiver")
 
@@ -114,6 +116,7 @@ class PartitionArchiver:
         self._log: Final = Log(redis, keys)
         self._epoch = ""
         self._position = START
+        self._copied = ""  # the newest snapshot in the archive; not looked up yet
         self._draft = Draft(keys, "", START)
         self._lost = False
 
@@ -132,6 +135,8 @@ class PartitionArchiver:
         """Find out where the archive ends, and hold what comes after. Raises Refused or Moved."""
         now = await standing(self._log)
         stock = await asyncio.to_thread(self._archive.stock, self.keys, now.epoch)
+        if stock is not None:
+            await asyncio.to_thread(self._archive.settle, self.keys, now.epoch)
         await self._hold(stock.end if stock is not None else START)
         # What another archiver put before this hold, retention may have removed since.
         if await asyncio.to_thread(self._archive.stock, self.keys, now.epoch) != stock:
@@ -151,7 +156,7 @@ class PartitionArchiver:
         if order(stock.end) > order(now.last):
             _log.warning("%s: the log has gone back in time; the archive keeps what it lost", self.keys.name)
         self._draft = Draft(self.keys, now.epoch, stock.end)
-        self._epoch, self._position = now.epoch, stock.end
+        self._epoch, self._position, self._copied = now.epoch, stock.end, ""
         if self._lost:
             _log.warning("%s: goes on", self.keys.name)
         self._lost = False
@@ -172,8 +177,26 @@ class PartitionArchiver:
         manifest, data = draft.finish()
         await asyncio.to_thread(self._archive.add, self.keys, manifest, data)
         self._draft, self._position = Draft(self.keys, self._epoch, manifest.upto), manifest.upto
+        await self._copy(manifest.upto)
         await self._hold(manifest.upto)
         return True
+
+    async def _copy(self, upto: str) -> None:
+        """Keep the snapshots of the figures up to a position, before retention may drop them. Where that
+        fails, one can look back all the same."""
+        try:
+            self._copied = self._copied or await asyncio.to_thread(
+                self._archive.copied, self.keys, self._epoch
+            )
+            found = await command(
+                *(self._redis, "XRANGE", self.keys.snapshots, f"({self._copied}", upto, "COUNT", MAX_COPIES)
+            )
+            copies = [(place.decode(), fields[1]) for place, fields in found]
+            if sound := legible(copies):
+                await asyncio.to_thread(self._archive.copy, self.keys, self._epoch, sound)
+            self._copied = copies[-1][0] if copies else self._copied
+        except (PenstockError, RedisError, OSError) as error:
+            _log.warning("%s: could not copy snapshots: %s", self.keys.name, error)
 
     async def _follow(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

@@ -1,6 +1,7 @@
 """Archive and live log together are the log as if nothing had ever been removed from it."""
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,11 +18,12 @@ from penstock.core.errors import Refused
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.lifecycle import TERMINAL
 from penstock.core.log import Entry, Log
-from penstock.core.positions import START
+from penstock.core.positions import START, order, succeeding
 from penstock.core.settings import Secret, Settings
 from penstock.core.story import tell
+from penstock.projections import snapshots
 from penstock.projections.projector import PartitionProjector
-from penstock.projections.replay import archiver, history
+from penstock.projections.replay import archiver, files, history
 from penstock.projections.replay.archive import Archive, Segment, Stock, reader_of
 from penstock.projections.replay.archiver import Moved, PartitionArchiver, leave, run_archiver
 from penstock.projections.replay.grep import grep, pages
@@ -71,8 +73,12 @@ async def epoch(redis: Redis, keys: PartitionKeys) -> str:
     return found.decode()
 
 
+def named(url: str, pattern: str) -> list[str]:
+    return sorted(str(path) for path in Path(url).rglob(pattern))
+
+
 def segments(url: str) -> list[str]:
-    return sorted(str(path) for path in Path(url).rglob("*.ndjson.zst"))
+    return named(url, "*.ndjson.zst")
 
 
 def damage(path: Path) -> None:
@@ -203,6 +209,54 @@ async def test_segments_are_exports_that_can_be_imported(
     assert await live(redis, Keys(copy.namespace).partition("mail")) == await live(redis, keys)
 
 
+async def test_snapshots_of_the_figures_are_there_when_they_have_gone_from_the_server(
+    redis: Redis,
+    keys: PartitionKeys,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(snapshots, "EVERY", 50)
+    author, archive = Author(redis, keys, seed=11), Archive(url, make=True)
+    await author.dispatch.open()
+    ours = PartitionArchiver(redis, keys, archive, 0.001)
+    await ours.enter()
+    made: dict[str, bytes] = {}
+    async with projecting(redis, keys):
+        for number in range(6):
+            await author.scene()
+            await until(lambda: folded(redis, keys), "all is folded")
+            found = await command(redis, "XRANGE", keys.snapshots, "-", "+")
+            made |= {place.decode(): fields[1] for place, fields in found}
+            assert await ours.step(due=True)
+            await redis.delete(keys.snapshots)
+            if number == 3:  # another one goes on
+                ours = PartitionArchiver(redis, keys, archive, 0.001)
+                await ours.enter()
+    assert len(made) > 5
+    now, place = await epoch(redis, keys), START
+    kept: dict[str, bytes] = {}
+    while (copy := archive.following(keys, now, place)) is not None:
+        kept |= [copy]
+        assert archive.following(keys, now, copy[0]) == copy
+        place = succeeding(copy[0])
+    assert kept == made
+    assert archive.following(keys, "another", START) is None
+    await redis.xadd(keys.snapshots, {"stats": '{"cut'}, id=place)
+    await author.scene()
+    assert await ours.step(due=True)
+    assert archive.following(keys, now, place) is None
+    assert "could not copy" not in caplog.text
+    await redis.delete(keys.snapshots)
+    await redis.set(keys.snapshots, "of another kind")
+    await author.scene()
+    assert await ours.step(due=True)  # nothing depends on them
+    assert "could not copy snapshots" in caplog.text
+    damage(Path(named(url, "snapshots_*")[0]))
+    with pytest.raises(Refused, match=r"snapshots_.*: it was damaged"):
+        archive.following(keys, now, min(made, key=order))
+
+
 async def test_a_server_that_restarts_is_waited_for(
     make_server: Callable[..., RealServer], namespace: str, url: str
 ) -> None:
@@ -271,6 +325,28 @@ async def test_what_is_no_archive_or_was_changed_is_refused(
     damage(segment.parent / "manifest.json")
     with pytest.raises(Refused, match=r"manifest\.json: "):
         await all_of(redis, keys, url)
+
+
+def test_what_is_put_into_a_folder_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, bool]] = []  # the inode, and whether the object had its name then
+    there, fsync = tmp_path / "archive/mail.0/e", os.fsync
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        synced.append((os.fstat(handle).st_ino, (there / "one.json").exists()))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    store = files.open_store(str(tmp_path / "archive"), make=True)
+    files.put(store, "mail.0/e/one.json", b"{}")
+    folders = [there, *there.parents[:2]]
+    assert synced == [
+        (tmp_path.stat().st_ino, False),
+        ((there / "one.json").stat().st_ino, False),
+        *((folder.stat().st_ino, True) for folder in folders),
+    ]
+    assert [it.name for it in there.iterdir()] == ["one.json"]
 
 
 def test_overlapping_segments_are_read_once() -> None:
