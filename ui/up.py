@@ -2,7 +2,8 @@
 
 Started: the server (unless PENSTOCK_REDIS_URL names one), then all others at once. Stopped: the
 dashboard and the API first, so that nothing new comes in, then the workers, then the projector, the
-flows, the scheduler and the webhooks, then the mail catcher and the server.
+flows, the scheduler, the webhooks and (where PENSTOCK_ARCHIVE_URL names an archive) the archiver, then the
+mail catcher and the server.
 """
 
 import asyncio
@@ -72,7 +73,8 @@ def metrics_ports(settings: Settings) -> dict[str, int]:
     """The port of each process that has metrics, by the process's name: one after the other; none if
     PENSTOCK_METRICS_PORT is 0."""
     first = METRICS_PORT if settings.metrics_port is None else settings.metrics_port
-    names = (*_MEASURED, *(name for name, _ in _workers(settings) if name not in _MEASURED))
+    names = [*_MEASURED, *(["archiver"] if settings.archive_url else [])]
+    names += [name for name, _ in _workers(settings) if name not in _MEASURED]
     return {name: first + number for number, name in enumerate(names)} if first else {}
 
 
@@ -93,6 +95,8 @@ def _processes(settings: Settings) -> list[Spec]:
     found.append(_spec("flows", "flows", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
     found.append(_spec("scheduler", "scheduler", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
     found.append(_spec("webhooks", "webhooks", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
+    if settings.archive_url:
+        found.append(_spec("archiver", "archiver", stage=PROJECTOR, grace=settings.grace + MARGIN_S))
     for name, queues in _workers(settings):
         command = ("worker", "--queues", ",".join(queues))
         found.append(_spec(name, *command, stage=WORKER, grace=settings.grace + MARGIN_S))

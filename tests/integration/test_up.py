@@ -29,7 +29,7 @@ SENTENCE = {"text": "The quick brown fox jumps over the lazy dog."}
 # The processes that tell metrics, in the order of their ports.
 MEASURED = (
     *("api", "worker-email", "worker-image", "worker-ai", "projector"),
-    *("dashboard", "scheduler", "flows", "webhooks", "worker-penstock"),
+    *("dashboard", "scheduler", "flows", "webhooks", "archiver", "worker-penstock"),
 )
 
 OWN_JOBS = """
@@ -116,6 +116,8 @@ def up(penstock: Callable[..., Command], tmp_path: Path) -> Up:
 
 
 def test_one_command_shows_it_all_and_ends_in_order(up: Up, penstock: Callable[..., Command]) -> None:
+    archive = up.folder / "archive"
+    up.environ["PENSTOCK_ARCHIVE_URL"] = archive
     first = free_row(len(MEASURED))
     up.environ["PENSTOCK_METRICS_PORT"] = first
     command = up.start()
@@ -148,7 +150,9 @@ def test_one_command_shows_it_all_and_ends_in_order(up: Up, penstock: Callable[.
     assert command.wait() == 0
     wait_until(lambda: not up.processes(), 5, "nothing is left running")
     assert command.output.endswith("stopped\n")
+    assert [it.name for it in archive.glob("email.0/*/*.ndjson.zst")], "what was in the log is archived"
 
+    del up.environ["PENSTOCK_ARCHIVE_URL"]
     up.start("--no-demo")
     job = up.http.get(f"/jobs/email/{job_id}").json()
     assert job["state"] == "completed", "data survives to the next start"

@@ -73,7 +73,7 @@ def test_every_file_is_applied(folder: str) -> None:
 def test_every_role_is_there() -> None:
     roles = {name: parsed(_container(name)["args"]) for name in DEPLOYMENTS}
     assert sorted({role for role, _ in roles.values()}) == [
-        *("api", "dashboard", "flows", "projector", "scheduler", "webhooks", "worker"),
+        *("api", "archiver", "dashboard", "flows", "projector", "scheduler", "webhooks", "worker"),
     ]
     served = ",".join(options["queues"] for role, options in roles.values() if role == "worker")
     assert sorted(served.split(",")) == ["ai", "email", "image", "penstock"]

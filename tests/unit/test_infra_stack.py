@@ -23,7 +23,7 @@ DOCKERFILE = (INFRA / "Dockerfile").read_text()
 def test_every_role_is_there() -> None:
     roles = {name: parsed(service["command"])[0] for name, service in OURS.items()}
     assert sorted(roles.values()) == [
-        *("api", "dashboard", "flows", "projector", "scheduler", "webhooks"),
+        *("api", "archiver", "dashboard", "flows", "projector", "scheduler", "webhooks"),
         *("worker", "worker", "worker"),
     ]
     others = {"secrets", "valkey", "mail", "prometheus", "grafana"}
@@ -63,10 +63,14 @@ def test_prometheus_scrapes_each_process_at_its_port() -> None:
         if job["job_name"] == "penstock"
     ]
     told = {(it["labels"]["process"], target) for it in ours["static_configs"] for target in it["targets"]}
+    for found in ours["dns_sd_configs"]:
+        told |= {(name, f"{name}:{found['port']}") for name in found["names"]}
+    relabelled = {(it["regex"], it["replacement"]) for it in ours["relabel_configs"]}
+    assert relabelled == {(name, name) for name, service in OURS.items() if "profiles" in service}
     assert told == {
         (name, f"{name}:{service['environment']['PENSTOCK_METRICS_PORT']}") for name, service in OURS.items()
     }
-    usual = metrics_ports(Settings())
+    usual = metrics_ports(Settings(archive_url="/data/archive"))
     assert told == {(name, f"{name}:{usual[name]}") for name in OURS}
 
 
