@@ -2,6 +2,8 @@
 
 const LISTED = ["queue", "state", "type"] as const;
 const SEARCHED = ["tag", "worker", "error", "text", "origin", "from", "to"] as const;
+const OVER = ["completed", "failed", "cancelled"];
+const OPERATIONS = "penstock"; // the queue of those that are jobs themselves
 const MINUTE_MS = 60_000;
 
 type Name = (typeof LISTED)[number] | (typeof SEARCHED)[number];
@@ -30,6 +32,10 @@ export function forMany(filter: Filter): BulkFilter | null {
   if (worker || text || origin) return null;
   return { ...rest, ...(from && { since: from }), ...(to && { until: to }) };
 }
+
+/** Whether jobs that fit have ended, and can be submitted again. */
+export const mayRedrive = ({ state, queue }: BulkFilter) =>
+  OVER.includes(state ?? "") && queue !== OPERATIONS;
 
 /** A moment of the address (ISO 8601) as a field for date and time shows it; empty if it is none. */
 export function localTime(iso: string): string {

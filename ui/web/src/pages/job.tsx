@@ -16,6 +16,7 @@ import { Actions } from "./job-actions";
 import { History } from "./job-history";
 import { Kin } from "./job-kin";
 import { Mail, Pictures, Words } from "./job-looks";
+import { Redrive } from "./job-redrive";
 import { Timeline } from "./job-timeline";
 
 export default function JobPage({ id }: { id: string }) {
@@ -44,6 +45,7 @@ export default function JobPage({ id }: { id: string }) {
           <Timeline events={shown} until={upto === null ? null : Date.parse(shown.at(-1)?.at ?? "")} />
           {upto === null && <Progress job={job.data} />}
           {upto === null && <Ended job={job.data} />}
+          <Redrive job={job.data} />
           <Pictures result={job.data.result} />
           <Mail job={job.data} />
           <Words job={job.data} />

@@ -1,7 +1,7 @@
 /** All jobs: a live list of any length, or where the lists cannot tell which fit, a search through the log. */
-import { useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import { useQueues } from "../api/queries";
-import { type Filter, filterOf, forMany, isListed } from "../lib/filter";
+import { type Filter, filterOf, forMany, isListed, mayRedrive } from "../lib/filter";
 import { Button, Loading, PageHead, Trouble } from "../parts/basic";
 import { type Act, BulkDialog } from "../parts/bulk";
 import { useMayOperate } from "../parts/here";
@@ -9,6 +9,8 @@ import { useSearch } from "../router";
 import { FilterBar } from "./jobs-filters";
 import { JobList } from "./jobs-list";
 import { SearchResults } from "./jobs-search";
+
+const RedriveDialog = lazy(() => import("../parts/redrive"));
 
 export function Jobs() {
   const [params, change] = useSearch();
@@ -49,6 +51,7 @@ const ACTS: Record<string, [Act, string][]> = {
 /** What can be done to all that fit the filter, where the server can be told all of it. */
 function FilterActs({ filter }: { filter: Filter }) {
   const [act, setAct] = useState<Act | null>(null);
+  const [again, setAgain] = useState(false);
   const many = forMany(filter);
   if (!useMayOperate() || !many) return null;
   return (
@@ -58,7 +61,13 @@ function FilterActs({ filter }: { filter: Filter }) {
           {name}
         </Button>
       ))}
+      {mayRedrive(many) && <Button onClick={() => setAgain(true)}>Submit again as new jobs…</Button>}
       <BulkDialog act={act} filter={many} onClose={() => setAct(null)} />
+      {again && (
+        <Suspense>
+          <RedriveDialog filter={many} onClose={() => setAgain(false)} />
+        </Suspense>
+      )}
     </>
   );
 }

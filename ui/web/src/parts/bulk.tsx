@@ -2,16 +2,15 @@
  *
  * The server counts and acts; the operation is itself a job, and goes on when this page is closed.
  */
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, jobPath } from "../api/client";
-import { jobQuery } from "../api/queries";
 import type { JobRow } from "../api/types";
 import type { BulkFilter } from "../lib/filter";
 import { count, moment } from "../lib/format";
 import { Link } from "../router";
 import { Button, Dialog, Loading, Trouble } from "./basic";
-import { doing } from "./toast";
+import { Operation } from "./operation";
 
 export type Act = "retry" | "discard" | "cancel" | "promote";
 
@@ -33,7 +32,7 @@ export function BulkDialog(props: { act: Act | null; filter: BulkFilter; onClose
   return (
     <Dialog title={act ? WORDS[act].title : ""} open={act !== null} onClose={close}>
       {act && !operation && <Count act={act} filter={filter} onStart={setOperation} onClose={close} />}
-      {operation && <Run id={operation} onClose={close} />}
+      {operation && <Operation id={operation} told={sofar} onClose={close} />}
     </Dialog>
   );
 }
@@ -63,12 +62,7 @@ function Count(props: { act: Act; filter: BulkFilter; onStart: (id: string) => v
         </b>{" "}
         {many > 0 ? WORDS[act].told : "fit"}.
       </p>
-      <p className="dim">
-        Those that fit:{" "}
-        {Object.entries(filter)
-          .map(([name, value]) => `${name} ${told(name, value)}`)
-          .join(", ")}
-      </p>
+      <Meant filter={filter} />
       <ul className="samples">
         {samples.slice(0, SHOWN).map((it) => (
           <li key={it.id}>
@@ -90,46 +84,20 @@ function Count(props: { act: Act; filter: BulkFilter; onStart: (id: string) => v
   );
 }
 
-function Run({ id, onClose }: { id: string; onClose: () => void }) {
-  const client = useQueryClient();
-  const { data: job, error } = useQuery({ ...jobQuery(id), refetchInterval: 500 });
-  const over = job && ["completed", "failed", "cancelled"].includes(job.state);
-  const done = (job?.result ?? job?.progress?.data ?? null) as { matched?: number; done?: number } | null;
-  const leave = () => {
-    client.invalidateQueries();
-    onClose();
-  };
+/** Which jobs are meant, in words. */
+export function Meant({ filter }: { filter: BulkFilter }) {
   return (
-    <div className="ask">
-      <Trouble error={error} />
-      <div className="progress-line">
-        <progress
-          max={1}
-          {...(job && { value: over ? 1 : (job.progress?.fraction ?? 0) })}
-          aria-label="Progress"
-        />
-        <b>{over ? job.state : "running"}</b>
-      </div>
-      <p className="dim">
-        {done ? `${count(done.done ?? 0)} done of ${count(done.matched ?? 0)} that fit. ` : ""}
-        It is a job itself: <Link href={jobPath(id)}>{id}</Link>
-      </p>
-      <div className="actions">
-        {!over && (
-          <Button
-            kind="danger"
-            icon="cancel"
-            onClick={() => doing(api(`${jobPath(id)}/cancel`, "POST"), "Stopped")}
-          >
-            Stop
-          </Button>
-        )}
-        <Button kind="primary" onClick={leave}>
-          {over ? "Done" : "Leave it running"}
-        </Button>
-      </div>
-    </div>
+    <p className="dim">
+      Those that fit:{" "}
+      {Object.entries(filter)
+        .map(([name, value]) => `${name} ${told(name, value)}`)
+        .join(", ")}
+    </p>
   );
+}
+
+function sofar(done: { matched: number; done: number } | null) {
+  return done && <p className="dim">{`${count(done.done)} done of ${count(done.matched)} that fit.`}</p>;
 }
 
 function told(name: string, value: string): string {
