@@ -1,12 +1,13 @@
-"""What people ask for, checked: moments, names of events. Whatever is wrong is Refused, in one line."""
+"""What people ask for, checked: moments, jobs, names of events. Whatever is wrong is Refused, in one line."""
 
 import re
 import time
 from collections.abc import Sequence
 from typing import Final
 
-from penstock.core.errors import Refused
+from penstock.core.errors import NotFound, Refused
 from penstock.core.events import TAGS
+from penstock.core.positions import JobAddress, parse_job_id
 from penstock.projections.moments import moment
 
 _AGO: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)")
@@ -30,3 +31,14 @@ def known_events(names: Sequence[str] | None) -> frozenset[str]:
         if name not in TAGS:
             raise Refused(f"there is no event {name!r}; there are: {', '.join(TAGS)}")
     return frozenset(names or ())
+
+
+def job_in(text: str, queues: Sequence[str]) -> JobAddress:
+    """A job's id, taken apart. Raises NotFound for what is none, and for a job that is not of these queues
+    (any, if none is named): a queue has one partition."""
+    address = parse_job_id(text)
+    if queues and address.queue not in queues:
+        raise NotFound(f"no job {text} in queue {' or '.join(map(repr, queues))}")
+    if address.partition:
+        raise NotFound(f"no job {text}: queue {address.queue!r} has no partition {address.partition}")
+    return address

@@ -11,10 +11,10 @@ from typing import Final
 
 import msgspec
 
-from penstock.core.log import PAGE, Entry, Log
+from penstock.core.log import Entry, Log
 from penstock.core.positions import START, milliseconds, order
 from penstock.projections.feed_events import Facts, Told
-from penstock.projections.feed_tail import FIRST_PAGE, PAGE_BYTES
+from penstock.projections.feed_tail import FIRST_PAGE, fitting
 from penstock.projections.replay.sieve import Sieve, Sought
 from penstock.projections.replay.span import Span
 from penstock.projections.views import read
@@ -31,17 +31,16 @@ class Looked(msgspec.Struct):
 
 async def pages(log: Log, asked: Span) -> AsyncGenerator[list[Entry], None]:
     """The entries of a stretch, page by page, the next one read while one is worked on."""
-    upto, count = order(asked.upto), FIRST_PAGE
-    reading = asyncio.ensure_future(log.entries(asked.after, count))
+    upto = order(asked.upto)
+    reading = asyncio.ensure_future(log.entries(asked.after, FIRST_PAGE))
     try:
         while page := await reading:
-            last, size = page[-1][0].decode(), sum(len(fields[-1]) for _, fields in page)
-            count = max(10, min(PAGE, PAGE_BYTES * len(page) // size)) if size else PAGE
+            last = page[-1][0].decode()
             if order(last) >= upto:
                 if page := [entry for entry in page if order(entry[0].decode()) <= upto]:
                     yield page
                 return
-            reading = asyncio.ensure_future(log.entries(last, count))
+            reading = asyncio.ensure_future(log.entries(last, fitting(page)))
             await asyncio.sleep(0)  # it is sent now
             yield page
     finally:

@@ -8,7 +8,7 @@ logged (feed_tail.py), since what was written meanwhile may be lost.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Final
 
 import msgspec
@@ -17,12 +17,13 @@ from penstock.core.connection import answering, command, connect
 from penstock.core.errors import Unavailable
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.log import Entry, Log
-from penstock.core.positions import order, parse_job_id
 from penstock.core.settings import Settings
 from penstock.core.waiting import pause
 from penstock.projections.feed_events import Facts, Told, Wanted
-from penstock.projections.feed_tail import FIRST_PAGE, RETRY_S, Tail, fitting
-from penstock.projections.replay.span import partitions, partly, span, standing
+from penstock.projections.feed_tail import RETRY_S, Tail
+from penstock.projections.replay.asking import job_in
+from penstock.projections.replay.grep import pages
+from penstock.projections.replay.span import Span, partitions, partly, span, standing
 from penstock.projections.views import read
 
 LOOK_S: Final = 1.0
@@ -30,7 +31,7 @@ LOOK_S: Final = 1.0
 _log: Final = logging.getLogger("penstock.replay")
 
 Tell = Callable[[PartitionKeys, Told], None]
-"""Takes an event. It raises nothing."""
+"""Takes an event. What it raises ends the following."""
 
 
 class Follow(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,11 +45,11 @@ class Follow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def follow_logs(settings: Settings, follow: Follow, tell: Tell, stop: asyncio.Event) -> None:
-    """Tell of events until `stop`. Raises Refused for a queue that is not there, or a moment before its
-    log begins; Unavailable where the server is not there to begin with."""
+    """Tell of events until `stop`. Raises Refused for a queue or a job that cannot be there, or a moment
+    before its log begins; Unavailable where the server is not there to begin with."""
     keys = Keys(settings.namespace)
     async with connect(settings) as redis:
-        follower = _Follower(follow, tell, lambda partition: Log(redis, partition))
+        follower = _Follower(follow, tell, lambda partition: Log(redis, partition), stop)
         running = dict[str, asyncio.Task[None]]()
 
         async def begin(partition: PartitionKeys, *, newest: bool) -> None:
@@ -64,6 +65,9 @@ async def follow_logs(settings: Settings, follow: Follow, tell: Tell, stop: asyn
                 for partition in partitions(keys, known, follower.queues):
                     await begin(partition, newest=True)
             while not stop.is_set():
+                for task in running.values():
+                    if task.done():  # it follows for ever, unless there was an error
+                        task.result()
                 with suppress(Unavailable), answering():  # the tails say so themselves
                     for partition in partitions(keys, await command(redis, "SMEMBERS", keys.queues), ()):
                         wanted = not follower.queues or partition.queue in follower.queues
@@ -79,13 +83,16 @@ async def follow_logs(settings: Settings, follow: Follow, tell: Tell, stop: asyn
 class _Follower:
     """What the tails of all logs tell to."""
 
-    def __init__(self, follow: Follow, tell: Tell, log_of: Callable[[PartitionKeys], Log]) -> None:
-        job = follow.wanted.job
-        self.queues: Final = (parse_job_id(job).queue,) if job else follow.queues
+    def __init__(
+        self, follow: Follow, tell: Tell, log_of: Callable[[PartitionKeys], Log], stop: asyncio.Event
+    ) -> None:
+        job = job_in(follow.wanted.job, follow.queues) if follow.wanted.job else None
+        self.queues: Final = (job.queue,) if job else follow.queues
         self._follow: Final = follow
         self._tell: Final = tell
         self._log_of: Final = log_of
-        self._position: Final = parse_job_id(job).position if job else ""
+        self._stop: Final = stop
+        self._position: Final = job.position if job else ""
         self._facts: Final[dict[str, Facts]] = {}
 
     async def past(self, tail: Tail) -> None:
@@ -97,13 +104,11 @@ class _Follower:
         asked = span(tail.keys, now, self._follow.since, None)
         if missing := partly(tail.keys, now, asked):
             _log.warning("%s", missing)
-        after, count, stand = asked.after, FIRST_PAGE, order(tail.place.position)
-        while order(after) < stand and (page := await log.entries(after, count)):
-            page = [entry for entry in page if order(entry[0].decode()) <= stand]
-            if not page:
-                return
-            await self.news(tail, page)
-            after, count = page[-1][0].decode(), fitting(page)
+        async with aclosing(pages(log, Span(asked.after, tail.place.position))) as reading:
+            async for page in reading:
+                await self.news(tail, page)
+                if self._stop.is_set():
+                    return
 
     async def news(self, tail: Tail, page: Sequence[Entry]) -> None:
         """Tell what is wanted of a page; a server that goes away meanwhile is waited for."""
@@ -116,7 +121,9 @@ class _Follower:
                     told = await self._facts_of(tail.keys).tell(events)
                 break
             except Unavailable:
-                await asyncio.sleep(RETRY_S)
+                if self._stop.is_set():
+                    return
+                await pause(self._stop, RETRY_S)
         for one in told:
             event, _ = one.read
             wanted = not self._follow.events or event.tag in self._follow.events

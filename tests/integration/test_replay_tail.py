@@ -15,13 +15,14 @@ import pytest
 from commands import Command
 from histories import Author, until
 from penstock.core.connection import command, connect
-from penstock.core.errors import InvalidJob, Refused
+from penstock.core.errors import InvalidJob, NotFound, Refused, Unavailable
 from penstock.core.events import Failed, Submitted, encode
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.log import Log
 from penstock.core.positions import before, milliseconds
 from penstock.core.settings import Secret, Settings
 from penstock.projections.feed_events import Told, Wanted, following
+from penstock.projections.feed_tail import FIRST_PAGE
 from penstock.projections.replay.asking import known_events, moment_of
 from penstock.projections.replay.tail import Follow, follow_logs
 from servers import RealServer
@@ -129,6 +130,51 @@ async def test_what_is_wrong_is_refused(settings: Settings) -> None:
         moment_of("--from", "yesterday")
     assert moment_of("--from", "1000") == 1000
     assert before(0) == "0-0"
+
+
+async def test_a_job_is_looked_for_where_it_can_be(settings: Settings) -> None:
+    for job, says in (
+        ("mail.0.5-5", "no job mail.0.5-5 in queue 'other'"),
+        ("other.7.5-5", "no partition 7"),
+    ):
+        follow = Follow(wanted=Wanted(job=job), queues=("other",))
+        with pytest.raises(NotFound, match=says):
+            await follow_logs(settings, follow, lambda *_: None, asyncio.Event())
+
+
+async def test_who_stops_in_the_past_waits_for_no_more_of_it(settings: Settings) -> None:
+    keys = Keys(settings.namespace).partition("mail")
+    async with connect(settings) as redis:
+        author = Author(redis, keys)
+        await author.dispatch.open()
+        await author.submit(3 * FIRST_PAGE)
+    told, stop = [], asyncio.Event()
+
+    def tell(_: PartitionKeys, one: Told) -> None:
+        told.append(one)
+        stop.set()
+
+    await asyncio.wait_for(follow_logs(settings, Follow(since=0), tell, stop), 20)
+    assert 1 <= len(told) <= FIRST_PAGE
+
+
+async def test_what_goes_wrong_while_telling_ends_it(settings: Settings) -> None:
+    def tell(*_: object) -> None:
+        raise Unavailable("nobody can hear")
+
+    keys = Keys(settings.namespace).partition("mail")
+    async with connect(settings) as redis:
+        author = Author(redis, keys)
+        await author.dispatch.open()
+        following = asyncio.create_task(follow_logs(settings, Follow(), tell, asyncio.Event()))
+
+        async def ended() -> bool:
+            await author.submit(1)
+            return following.done()
+
+        await until(ended, "it ends")
+        with pytest.raises(Unavailable, match="nobody can hear"):
+            await following
 
 
 def test_a_restarted_server_is_waited_for_and_said(
