@@ -14,14 +14,21 @@ from penstock.projections.replay.files import STANDARD
 from penstock.projections.replay.importing import bring_in
 from penstock.projections.replay.wire import Manifest
 from penstock.ui.output import print_facts, print_json
+from penstock.ui.replay_output import give_up_output
 from penstock.ui.replay_search import bar
 
 
 async def run_export(settings: Settings, asked: Asked, name: str, *, as_json: bool) -> None:
-    """Write it, and say what was written (nothing where it goes into a pipe)."""
+    """Write it, and say what was written (nothing where it goes into a pipe). Raises Unavailable."""
     with answering(), bar(None) as progress:
         progress.begin(asked.queue)
-        done = await export(settings, asked, name, progress.at)
+        try:
+            done = await export(settings, asked, name, progress.at)
+        except OSError as error:
+            if name != STANDARD:
+                raise
+            give_up_output(error)
+            return
         progress.say(done.note)
     if name == STANDARD:
         return

@@ -12,6 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from penstock.core.errors import Unavailable
 from penstock.core.events import QUEUE_TAGS
 from penstock.core.keys import PartitionKeys
 from penstock.projections.details import EventDetail, event_detail
@@ -62,7 +63,7 @@ def print_story(told: Story, *, full: bool = False) -> None:
 
 class Printer:
     """Prints events one by one: readable lines, or NDJSON. When nobody reads them any more, it sets
-    `stop` and prints no more."""
+    `stop` and prints no more. Raises Unavailable where they cannot be written."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.stop: asyncio.Event | None = None
@@ -97,19 +98,27 @@ class Printer:
     def _open(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
+        except OSError as error:
             self.closed = True
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-            os.close(null)
             if self.stop is not None:
                 self.stop.set()
+            give_up_output(error)
+
+
+def give_up_output(error: OSError) -> None:
+    """Nothing more goes to standard output, also not what is left in its buffer: the interpreter's last flush
+    would fail. Raises Unavailable, unless it is that nobody reads any more."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    if not isinstance(error, BrokenPipeError):
+        raise Unavailable(f"standard output: {error.strerror}") from None
 
 
 def _line(keys: PartitionKeys, told: Told) -> str:
     event, _ = told.read
     shown = event_detail(event, told.type or "")
-    job = keys.queue if event.tag in QUEUE_TAGS else keys.job_id(event.job)
+    job = keys.queue if event.tag in QUEUE_TAGS else plain(keys.job_id(event.job))
     return f"{shown.at}  {job}  {_padded(event.tag)}  {words(shown)}".rstrip()
 
 
@@ -154,5 +163,5 @@ def _print_tracebacks(steps: Sequence[Step]) -> None:
         if step.event in ("attempt_failed", "failed"):
             traceback = str(msgspec.json.decode(step.data).get("traceback", ""))
             if traceback:
-                plain = "".join(char for char in traceback if char.isprintable() or char in "\n\t")
-                sys.stdout.write(f"\n{step.at}  {step.event}\n{plain.rstrip()}\n")
+                shown = "".join(char for char in traceback if char.isprintable() or char in "\n\t")
+                sys.stdout.write(f"\n{step.at}  {step.event}\n{shown.rstrip()}\n")

@@ -1,8 +1,11 @@
 """`penstock replay …` as a user meets it: real processes on a real server, in pipes."""
 
+import asyncio
 import json
+import os
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -99,6 +102,42 @@ async def test_what_is_wrong_is_one_line_and_exit_2(
     assert output.startswith("penstock: ")
     assert output.count("\n") == 1
     assert says in output
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("words", [["grep"], ["export", "-", "--queue", "mail"]])
+async def test_an_output_that_takes_nothing_is_said(
+    author: Author, environ: dict[str, str], words: list[str]
+) -> None:
+    await author.dispatch.open()
+    await author.scene()
+    with FULL.open("wb") as full:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "penstock.ui", "replay", *words),
+            stdout=full,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **environ},
+        )
+    _, said = await asyncio.wait_for(process.communicate(), 30)
+    assert said.decode() == "penstock: standard output: No space left on device\n"
+    assert process.returncode == 1
+
+
+async def test_an_export_that_nobody_reads_ends_quietly(author: Author, environ: dict[str, str]) -> None:
+    await author.dispatch.open()
+    await author.submit(50, payload={"text": "x" * 10_000})
+    export = f"{sys.executable} -P -m penstock.ui replay export - --queue mail"
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-c", f"{export} | head -c 1; exit ${{PIPESTATUS[0]}}"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environ},
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 30)
+    assert (said, process.returncode) == (b"", 0)
 
 
 async def test_export_and_import_from_the_command_line(author: Author, run: Run, tmp_path: Path) -> None:

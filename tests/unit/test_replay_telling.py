@@ -19,9 +19,10 @@ from penstock.core.events import (
 )
 from penstock.core.keys import Keys
 from penstock.projections.details import EventDetail, event_detail
+from penstock.projections.feed_events import Told
 from penstock.projections.replay.telling import story
 from penstock.projections.replay.words import MAX_CHARS, duration, words
-from penstock.ui.replay_output import print_story
+from penstock.ui.replay_output import Printer, print_story
 
 KEYS = Keys("penstock").partition("mail")
 FIRST = "1000-0"
@@ -109,6 +110,14 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | s
 def test_whatever_a_foreign_hand_wrote_can_be_shown(tag: str, data: dict[str, object]) -> None:
     said = words(EventDetail("5-0", "", tag, msgspec.Raw(msgspec.json.encode(data))))
     assert said.replace("\N{REPLACEMENT CHARACTER}", "").isprintable()
+
+
+def test_an_event_of_a_foreign_hand_is_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
+    event = Event("5-0", "\x1b[2Jgone", "1-0\n\x1b]0;owned\x07", b"\xff")
+    Printer(as_json=False).tell(KEYS, Told((event, None), None, (), None))
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert out.removesuffix("\n").isprintable()
 
 
 def test_words_are_bounded() -> None:
