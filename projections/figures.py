@@ -63,8 +63,9 @@ class DurationWindows(msgspec.Struct):
 
 class QueueDetail(msgspec.Struct):
     """The figures of a queue. `wait_ms`: from when a job was ready to when its attempt started;
-    `run_ms`: how long attempts ran, however they ended. `counts` are those of the jobs that are kept;
-    `totals` count those that were trimmed too."""
+    `run_ms`: how long attempts ran, however they ended; these and `rates` are null of a past moment whose
+    minutes are not kept any more (48 hours). `counts` are those of the jobs that are kept; `totals` count
+    those that were trimmed too."""
 
     queue: str
     paused: bool
@@ -75,9 +76,9 @@ class QueueDetail(msgspec.Struct):
     types: dict[str, Counts]
     totals: Totals
     failures: Annotated[dict[str, int], msgspec.Meta(description="jobs given up, by reason")]
-    rates: RateWindows
-    wait_ms: DurationWindows
-    run_ms: DurationWindows
+    rates: RateWindows | None
+    wait_ms: DurationWindows | None
+    run_ms: DurationWindows | None
     oldest_waiting_s: Annotated[
         float | None, msgspec.Meta(description="how long ago the oldest waiting job was submitted, in s")
     ]

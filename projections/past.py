@@ -12,14 +12,21 @@ Jobs that retention has removed since cannot be put back; `missing` counts them.
 import asyncio
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final
 
 from redis.asyncio import Redis
 
 from penstock.core.connection import command
 from penstock.core.errors import Refused, Unavailable
-from penstock.core.events import QueueLimited, QueuePaused, QueueResumed, QueueRetained, Trimmed
+from penstock.core.events import (
+    AnyBody,
+    QueueLimited,
+    QueuePaused,
+    QueueResumed,
+    QueueRetained,
+    Trimmed,
+)
 from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import Job, Read, fold_all, legible, positions, read_row
 from penstock.core.log import PAGE, Log
@@ -36,28 +43,39 @@ from penstock.projections.views import (
     Touched,
     by_minute,
     count,
+    govern,
     listed,
     read,
     read_minute,
+    read_stats,
 )
 
 MAX_BACK: Final = 300_000
 MAX_FACTS: Final = 500  # facts about the queue that are looked through for how it was governed
 _SLICE: Final = 400  # events read by position at once
+# Facts about the queue, and what of `Stats` they decide.
+_GOVERNING: Final = {
+    frozenset({QueuePaused, QueueResumed}): ("paused",),
+    frozenset({QueueLimited}): ("limits",),
+    frozenset({QueueRetained}): ("retention",),
+}
 _PLACE: Final = re.compile(r"[0-9]{1,14}-[0-9]{1,19}")
 
 
 class Past:
     """One partition at one moment (Unix ms; what happened in that very ms has happened)."""
 
-    def __init__(self, redis: Redis, keys: PartitionKeys, at: int, upto: str = "") -> None:
-        """`upto`: not the moment, but right after the event at this position, which is of that ms."""
+    def __init__(
+        self, redis: Redis, keys: PartitionKeys, at: int, upto: str = "", log: Log | None = None
+    ) -> None:
+        """`upto`: not the moment, but right after the event at this position, which is of that ms. `log`: how
+        to read it, if in another way."""
         self.keys: Final = keys
         self.at: Final = at
         self.missing = 0
         self.lock: Final = asyncio.Lock()
         self._redis: Final = redis
-        self._log: Final = Log(redis, keys)
+        self._log: Final = log or Log(redis, keys)
         self.last: Final = upto or f"{at}-{LAST_SEQ}"
         self._reached = self.last
         self._folded = 0
@@ -78,11 +96,15 @@ class Past:
                 return
             self._folded += len(events)
             if self._folded > MAX_BACK:
-                raise Refused(
-                    f"{instant(self.at)} is too far back: more than {MAX_BACK:,} events have happened since"
-                )
+                raise self.too_far()
             await self._fold(events)
             self._reached = events[-1][0].position
+
+    def too_far(self) -> Refused:
+        """What to raise where too much has happened since."""
+        return Refused(
+            f"{instant(self.at)} is too far back: more than {MAX_BACK:,} events have happened since"
+        )
 
     def touched(self) -> Iterable[tuple[str, Job]]:
         """The jobs that were there and to which something has happened since, as they were."""
@@ -117,18 +139,22 @@ class Past:
         return then
 
     async def _fold(self, events: Sequence[Read]) -> None:
-        fresh = {event.job for event, _ in events} - self._rows.keys()
+        gone = {
+            job for _, body in events if isinstance(body, Trimmed) for job in listed(body.first, body.jobs)
+        }
+        fresh = ({event.job for event, _ in events} | gone) - self._rows.keys()
         # An event written by a foreign hand may name anything.
-        before = {job for job in fresh if _PLACE.fullmatch(job) and order(job) <= order(self.last)}
+        before = {job for job in fresh if self.is_before(job)}
         self._rows.update(dict.fromkeys(fresh))
         self._rows.update(await self.rows_then(sorted(before, key=order)))
-        for _, body in events:
-            if isinstance(body, Trimmed):
-                gone = listed(body.first, body.jobs)
-                self.missing += sum(1 for job in gone if order(job) <= order(self.last))
-            self._governed.add(type(body))
+        self.missing += sum(1 for job in gone if order(job) <= order(self.last) and not self._rows[job])
+        self._governed.update(type(body) for _, body in events)
         for _, stretch in by_minute(events):
             count(stretch, self._rows, self._touched, self._since, Minute())
+
+    def is_before(self, job: str) -> bool:
+        """Whether it is a position, and one up to the moment."""
+        return _PLACE.fullmatch(job) is not None and order(job) <= order(self.last)
 
     async def rows_then(self, jobs: Sequence[str]) -> Rows:
         """The rows of jobs as they were: as they are, where nothing has happened since, else folded from
@@ -149,6 +175,15 @@ class Past:
                     wanted[job] = before
             found.update(await self._folded_rows(wanted))
         return found
+
+    async def facts(self) -> AsyncGenerator[AnyBody | None, None]:
+        """What was said about the queue before the moment, newest first; MAX_FACTS at most."""
+        upto = b"[" + packed(self.last)
+        places = await command(
+            self._redis, "ZREVRANGEBYLEX", self.keys.loose, upto, "-", "LIMIT", 0, MAX_FACTS
+        )
+        for event in await self._log.read([unpacked(it) for it in places]):
+            yield legible(event)[1]
 
     async def _folded_rows(self, wanted: dict[str, list[str]]) -> Rows:
         places = sorted((it for some in wanted.values() for it in some), key=order)
@@ -171,18 +206,25 @@ class Past:
             now.retention,
             Trimmed(),
         )
-        upto = b"[" + packed(self.last)
-        places = await command(
-            self._redis, "ZREVRANGEBYLEX", self.keys.loose, upto, "-", "LIMIT", 0, MAX_FACTS
-        )
-        facts = [legible(event)[1] for event in await self._log.read([unpacked(it) for it in places])]
-        if self._governed & {QueuePaused, QueueResumed}:
-            switched = (it for it in facts if isinstance(it, QueuePaused | QueueResumed))
-            then.paused = isinstance(next(switched, None), QueuePaused)
-        if QueueLimited in self._governed:
-            then.limits = next((it for it in facts if isinstance(it, QueueLimited)), QueueLimited())
-        if QueueRetained in self._governed:
-            then.retention = next((it for it in facts if isinstance(it, QueueRetained)), QueueRetained())
+        kinds = [kind for kind in _GOVERNING if self._governed & kind]
+        if not kinds:
+            return
+        known = await command(self._redis, "HGET", self.keys.base, "stats")
+        base = read_stats(known) if known else Stats()  # what was said by events that retention has removed
+        for kind in kinds:
+            for name in _GOVERNING[kind]:
+                setattr(then, name, getattr(base, name))
+        async for body in self.facts():
+            if found := next((kind for kind in kinds if type(body) in kind), None):
+                govern(then, body)
+                kinds.remove(found)
+            if not kinds:
+                return
+
+
+def let_go(bodies: Iterable[AnyBody | None]) -> set[str]:
+    """The jobs that these events took out."""
+    return {job for body in bodies if isinstance(body, Trimmed) for job in listed(body.first, body.jobs)}
 
 
 async def earliest(redis: Redis, keys: PartitionKeys) -> int | None:

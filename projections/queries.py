@@ -36,8 +36,9 @@ from penstock.projections.details import (
     summary,
 )
 from penstock.projections.figures import QueueDetail, read_figures
+from penstock.projections.replay.chronicle import open_travel
 from penstock.projections.scaling import Scaling, read_loads
-from penstock.projections.travel import Span, Travel
+from penstock.projections.travel import Span
 from penstock.projections.views import Stats, read_stats
 
 _POSITION: Final = re.compile(r"\d{1,15}-\d{1,10}")
@@ -77,7 +78,8 @@ class Queries:
         self._keys: Final = Keys(settings.namespace)
         self._lease: Final = settings.lease
         self._seals: Final = open_seals(settings)
-        self._travel: Final = Travel(redis)
+        # Where no archiver has been yet, there is a folder for it.
+        self._travel: Final = open_travel(redis, settings.archive_url, make=True)
         self._endings: Final[dict[str, Endings]] = {}
 
     async def close(self) -> None:

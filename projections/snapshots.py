@@ -49,10 +49,13 @@ async def keep(redis: Redis, keys: PartitionKeys, position: str, stats: bytes) -
 async def following(redis: Redis, keys: PartitionKeys, position: str) -> Snapshot | None:
     """The first snapshot at or after a position; None if there is none of the present shape."""
     found = await command(redis, "XRANGE", keys.snapshots, position, "+", "COUNT", 1)
-    if not found:
-        return None
-    stats = read_stats(found[0][1][1])
-    return Snapshot(found[0][0].decode(), stats) if stats.shape == SHAPE else None
+    return read_snapshot(found[0][0].decode(), found[0][1][1]) if found else None
+
+
+def read_snapshot(position: str, raw: bytes) -> Snapshot | None:
+    """A snapshot as it was kept; None if it is not of the present shape."""
+    stats = read_stats(raw)
+    return Snapshot(position, stats) if stats.shape == SHAPE else None
 
 
 async def oldest(redis: Redis, keys: PartitionKeys) -> int | None:

@@ -25,7 +25,15 @@ from penstock.projections.details import MAX_EVENTS, JobDetail, JobSummary, deta
 from penstock.projections.figures import QueueDetail, Source, figures
 from penstock.projections.past import Past, earliest
 from penstock.projections.snapshots import EVERY, Snapshot, following
-from penstock.projections.views import MINUTE_MS, Minute, Stats, read_minute, read_stats
+from penstock.projections.views import (
+    MINUTE_MS,
+    MINUTES_KEPT,
+    Minute,
+    Stats,
+    minute_of,
+    read_minute,
+    read_stats,
+)
 
 KEPT: Final = 4
 _AT_ONCE: Final = 2
@@ -103,11 +111,15 @@ class Travel:
 
     async def _figures(self, past: Past, then: Stats, oldest: str | None) -> QueueDetail:
         newest = past.at // MINUTE_MS - 1
-        minutes = await command(
-            self._redis, "HMGET", past.keys.minutes, *(newest - ago for ago in range(_HOUR + 1))
-        )
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.hmget(past.keys.minutes, [str(newest - ago) for ago in range(_HOUR + 1)])
+        pipeline.get(past.keys.checkpoint)
+        minutes, checkpoint = await pipeline.execute()
         told = [read_minute(it) if it else Minute() for it in minutes]
-        return figures(Source(past.keys, past.at, then, told, []), packed(oldest) if oldest else None)
+        detail = figures(Source(past.keys, past.at, then, told, []), packed(oldest) if oldest else None)
+        if checkpoint and newest - _HOUR <= minute_of(checkpoint.decode()) - MINUTES_KEPT:
+            detail.rates = detail.wait_ms = detail.run_ms = None  # those minutes are kept no longer
+        return detail
 
     async def jobs(
         self,
@@ -165,7 +177,7 @@ class Travel:
         )
         if snapshot is None or now.events - snapshot.stats.events < _FAR:
             return None
-        return Far(snapshot, list(now.types), _gone(now) - _gone(snapshot.stats))
+        return Far(snapshot, list(now.types), gone(now) - gone(snapshot.stats))
 
     async def _long_ago(
         self, past: Past, far: Far, state: State | None, type: str | None, after: str, limit: int
@@ -233,7 +245,8 @@ class Travel:
         return min(waiting, key=order, default=None)
 
 
-def _gone(stats: Stats) -> int:
+def gone(stats: Stats) -> int:
+    """How many jobs retention had removed."""
     return stats.trimmed.completed + stats.trimmed.failed + stats.trimmed.cancelled
 
 

@@ -242,7 +242,7 @@ def count(events: Sequence[Read], rows: Rows, touched: Touched, stats: Stats, mi
         job, tag = event.job, event.tag
         if tag in QUEUE_TAGS:
             touched.came.add(event.position)
-            _govern(stats, body)
+            govern(stats, body)
             if isinstance(body, Trimmed):
                 touched.trim(body, rows)
             continue
@@ -285,7 +285,8 @@ def _add_up(type: str, heard: Heard, stats: Stats, minute: Minute) -> None:
         stats.tallies.setdefault(type, Tally()).add(heard, waits, runs)
 
 
-def _govern(stats: Stats, body: AnyBody | None) -> None:
+def govern(stats: Stats, body: AnyBody | None) -> None:
+    """Take down what a fact about the queue says."""
     match body:
         case QueueLimited():
             stats.limits = body

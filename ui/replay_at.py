@@ -13,10 +13,10 @@ from penstock.core.errors import NotFound, Refused
 from penstock.core.keys import Keys
 from penstock.core.lifecycle import STATES, State
 from penstock.core.positions import milliseconds, parse_job_id
-from penstock.core.settings import Settings, read_settings
+from penstock.core.settings import Settings
 from penstock.projections.replay.asking import moment_of
-from penstock.ui.embedded import with_server
 from penstock.ui.output import print_facts, print_json, print_table
+from penstock.ui.replay_options import ArchiveUrl, asked_settings
 
 if TYPE_CHECKING:
     from penstock.projections.details import JobDetail
@@ -57,12 +57,13 @@ def at_(
     job: Annotated[str, typer.Option(help="This job, like email.0.1795477369681-0.")] = "",
     state: Annotated[str, typer.Option(help="Of the queue only the jobs in this state.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Of the queue the newest jobs, so many.")] = 20,
+    archive: ArchiveUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
     """Tell how everything was, a queue, or a job: at a moment, or right after an event."""
     if state and state not in STATES:
         raise Refused(f"there is no state {state!r}; there are: {', '.join(STATES)}")
-    when, settings = When(moment), with_server(read_settings())
+    when, settings = When(moment), asked_settings(archive)
     if job:
         _say_job(asyncio.run(_job(settings, when, job)), as_json=as_json)
     elif queue:
@@ -72,40 +73,40 @@ def at_(
 
 
 async def _job(settings: Settings, when: When, job: str) -> "JobDetail":
-    from penstock.projections.travel import Travel
+    from penstock.projections.replay.chronicle import open_travel
 
     queue, number, position = parse_job_id(job)
     keys = Keys(settings.namespace).partition(queue, number)
     with answering():
         async with connect(settings) as redis:
-            return await Travel(redis).job(keys, position, when.at, when.upto)
+            return await open_travel(redis, settings.archive_url).job(keys, position, when.at, when.upto)
 
 
 async def _queue(
     settings: Settings, when: When, queue: str, state: State | None, limit: int
 ) -> "tuple[QueueDetail, PastPage]":
-    from penstock.projections.travel import Travel
+    from penstock.projections.replay.chronicle import open_travel
 
     keys = Keys(settings.namespace).partition(queue)
     with answering():
         async with connect(settings) as redis:
             if not await command(redis, "SISMEMBER", keys.queues, queue):
                 raise NotFound(f"there is no queue {queue!r}")
-            travel = Travel(redis)
+            travel = open_travel(redis, settings.archive_url)
             _check(when, await travel.span([keys]))
             told = await travel.queue(keys, when.at, when.upto)
             return told, await travel.jobs(keys, when.at, state=state, limit=limit, upto=when.upto)
 
 
 async def _queues(settings: Settings, when: When) -> "list[QueueDetail]":
-    from penstock.projections.travel import Travel
+    from penstock.projections.replay.chronicle import open_travel
 
     keys = Keys(settings.namespace)
     with answering():
         async with connect(settings) as redis:
             names = sorted(it.decode() for it in await command(redis, "SMEMBERS", keys.queues))
             partitions = [keys.partition(name) for name in names]
-            travel = Travel(redis)
+            travel = open_travel(redis, settings.archive_url)
             span = await travel.span(partitions)
             if span.from_at is not None:
                 _check(when, span)

@@ -5,7 +5,6 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
-import msgspec
 import typer
 
 from penstock.core.connection import answering, connect
@@ -14,12 +13,12 @@ from penstock.core.keys import Keys
 from penstock.core.logs import configure_logging
 from penstock.core.positions import JobAddress, parse_job_id
 from penstock.core.sealing import open_seals
-from penstock.core.settings import Settings, read_settings
+from penstock.core.settings import Settings
 from penstock.core.story import tell
 from penstock.projections.replay.asking import known_events, moment_of
 from penstock.projections.replay.telling import Story, story
-from penstock.ui.embedded import with_server
 from penstock.ui.lifeline import StopSignals
+from penstock.ui.replay_options import ArchiveUrl, asked_settings
 
 if TYPE_CHECKING:
     from penstock.projections.replay.tail import Follow
@@ -40,10 +39,6 @@ From = Annotated[
 ]
 To = Annotated[str, typer.Option("--to", help="Before when, as --from.")]
 OnlyJob = Annotated[str, typer.Option("--job", help="Only this job, like email.0.1795477369681-0.")]
-ArchiveUrl = Annotated[
-    str,
-    typer.Option(help="An archive to read with the log: s3://…, a folder; else PENSTOCK_ARCHIVE_URL."),
-]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Like email.0.1795477369681-0.")]
 
 
@@ -59,7 +54,7 @@ def show(
     from penstock.ui.output import print_json
     from penstock.ui.replay_output import print_story
 
-    told = asyncio.run(_story(_settings(archive), id, unseal=unseal))
+    told = asyncio.run(_story(asked_settings(archive), id, unseal=unseal))
     if as_json:
         print_json(told)
     else:
@@ -86,7 +81,7 @@ def tail(
     follow = Follow(
         wanted=wanted, queues=tuple(queue or ()), events=known_events(event), since=moment_of("--from", since)
     )
-    settings = _settings()
+    settings = asked_settings()
     configure_logging(settings, "replay")
     asyncio.run(_tail(settings, follow, Printer(as_json=as_json)))
 
@@ -117,7 +112,7 @@ def grep(
     from penstock.ui.replay_search import Search, search
 
     address = parse_job_id(job) if job else None
-    settings = _settings(archive)
+    settings = asked_settings(archive)
     asked = Search(
         queues=(address.queue,) if address else tuple(queue or ()),
         sought=Sought(
@@ -167,7 +162,7 @@ def export(
         until=moment_of("--to", until),
         redact=tuple(redact or ()),
     )
-    asyncio.run(run_export(_settings(), asked, file, as_json=as_json))
+    asyncio.run(run_export(asked_settings(), asked, file, as_json=as_json))
 
 
 @app.command("import")
@@ -179,7 +174,7 @@ def import_(
     """Put exports back, into a queue that has no events: all of it, with its ids, or nothing."""
     from penstock.ui.replay_files import run_import
 
-    asyncio.run(run_import(_settings(), files, queue, as_json=as_json))
+    asyncio.run(run_import(asked_settings(), files, queue, as_json=as_json))
 
 
 async def _tail(settings: Settings, follow: "Follow", printer: "Printer") -> None:
@@ -199,16 +194,8 @@ async def _story(settings: Settings, id: str, *, unseal: bool) -> Story:
             events = await tell(redis, keys, position)
             if settings.archive_url and not events:
                 from penstock.projections.replay.archive import Archive
-                from penstock.projections.replay.history import History
-                from penstock.projections.replay.span import standing
+                from penstock.projections.replay.history import History, opened
 
-                history = History(redis, keys, Archive(settings.archive_url))
-                await history.look(await standing(history))
-                events = await history.story(position)
+                history, _ = await opened(redis, keys, Archive(settings.archive_url))
+                events = await history.story(position) if isinstance(history, History) else []
             return story(keys, position, events, seals)
-
-
-def _settings(archive: str = "") -> Settings:
-    """Settings from the environment, overruled by what was given as an option."""
-    settings = with_server(read_settings())
-    return msgspec.structs.replace(settings, archive_url=archive) if archive else settings

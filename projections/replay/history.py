@@ -9,7 +9,7 @@ is read from the archive.
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Collection, Sequence, Set
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence, Set
 from contextlib import aclosing
 from typing import Final
 
@@ -23,14 +23,16 @@ from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import Job, fold, legible
 from penstock.core.log import PAGE, Entry, Log
 from penstock.core.positions import START, order, preceding, succeeding
-from penstock.projections.replay.archive import Archive, Segment, Stock, reader_of
+from penstock.projections.replay.archive import Archive, Segment, SegmentGone, Stock, reader_of
 from penstock.projections.replay.grep import pages
 from penstock.projections.replay.span import Span, Standing, standing
 from penstock.projections.views import listed, read
 
 _KEPT: Final = 2  # segments in memory
 
-_Loaded = tuple[list[Entry], list[tuple[int, int]]]
+_Places = list[tuple[int, int]]
+_Loaded = tuple[list[Entry], _Places]
+_Read = tuple[Segment, list[Entry], _Places]
 
 
 class Fates(msgspec.Struct):
@@ -63,18 +65,26 @@ class History(Log):
     def __init__(self, redis: Redis, keys: PartitionKeys, archive: Archive) -> None:
         super().__init__(redis, keys)
         self._archive: Final = archive
-        self._epoch = ""
+        self.epoch = ""
         self._stock = Stock([], START)
         self._loaded: Final[OrderedDict[Segment, _Loaded]] = OrderedDict()
 
+    @property
+    def archived(self) -> bool:
+        """Whether the archive has anything of the log."""
+        return bool(self._stock.segments)
+
+    @property
+    def removed(self) -> str:
+        """The newest position that was removed before it came into the archive."""
+        return self._stock.removed
+
     async def look(self, now: Standing) -> Standing:
         """See what the archive has of the log as it stands; answers how the two stand together. Where it has
-        nothing of this log, the log is all there is. Raises Refused: it is no archive, or cannot be read."""
-        self._epoch = now.epoch
+        nothing of this log, the log is all there is. Raises Refused: it cannot be read."""
+        self.epoch = now.epoch
         stock = await self._list()
         if stock is None:
-            if await asyncio.to_thread(self._archive.is_empty):
-                raise Refused(f"{self._archive.url}: there is no archive")
             return now
         first = stock.segments[0].after if stock.segments else now.first
         return msgspec.structs.replace(now, first=first, removed=stock.removed)
@@ -82,8 +92,8 @@ class History(Log):
     async def entries(self, after: str, count: int = PAGE) -> list[Entry]:
         """Up to `count` entries after a position, from wherever they are."""
         while True:
-            if (segment := self._stock.after(after)) is not None:
-                found, places = await self._load(segment)
+            if (loaded := await self._read(Stock.after, after)) is not None:
+                _, found, places = loaded
                 start = bisect_right(places, order(after))
                 return found[start : start + count]
             page = await super().entries(after, count)
@@ -103,8 +113,8 @@ class History(Log):
                     return live
                 break
             await self._list()
-        while (segment := self._stock.upto(preceding(before))) is not None:
-            found, places = await self._load(segment)
+        while (loaded := await self._read(Stock.upto, preceding(before))) is not None:
+            segment, found, places = loaded
             end = bisect_left(places, order(before))
             if end:
                 return found[max(0, end - count) : end]
@@ -130,18 +140,21 @@ class History(Log):
         found = {entry[0]: entry for entry in await super().pick(positions)}
         for position in positions:
             name = position.encode()
-            segment = self._stock.holding(position) if name not in found else None
-            if segment is not None:
-                there, places = await self._load(segment)
+            loaded = await self._read(Stock.holding, position) if name not in found else None
+            if loaded is not None:
+                _, there, places = loaded
                 at = bisect_right(places, order(position)) - 1
                 if at >= 0 and there[at][0] == name:
                     found[name] = there[at]
         return [found[name] for name in dict.fromkeys(it.encode() for it in positions) if name in found]
 
-    async def story(self, position: str) -> list[Event]:
-        """All events of a job that is no longer in the live log, oldest first; none if it is nowhere."""
-        found = []
+    async def story(self, position: str, upto: str = "") -> list[Event]:
+        """All events of a job that is no longer in the live log, oldest first; none if it is nowhere. With
+        `upto` those up to this position, and none if retention had let it go by then."""
+        found = list[Event]()
         async for entry in self._since(position):
+            if upto and order(entry[0].decode()) > order(upto):
+                return found
             if len(entry[1]) < 6:
                 continue
             if entry[0].decode() == position or entry[1][3].decode(errors="replace") == position:
@@ -149,7 +162,7 @@ class History(Log):
             elif not found:
                 return []  # there is no such event
             elif entry[1][1] == b"trimmed" and _let_go(read_entry(*entry), position):
-                return found
+                return [] if upto else found
         return found
 
     async def _since(self, position: str) -> AsyncGenerator[Entry, None]:
@@ -168,14 +181,27 @@ class History(Log):
         return reached is not None and order(reached.decode()) > order(position)
 
     async def _list(self) -> Stock | None:
-        stock = await asyncio.to_thread(self._archive.stock, self.keys, self._epoch)
+        stock = await asyncio.to_thread(self._archive.stock, self.keys, self.epoch)
         self._stock = stock or self._stock
         return stock
+
+    async def _read(self, find: Callable[[Stock, str], Segment | None], position: str) -> _Read | None:
+        """The segment that `find` finds for a position, and what is in it; it is found anew where it was
+        merged with others meanwhile."""
+        while (segment := find(self._stock, position)) is not None:
+            try:
+                return segment, *await self._load(segment)
+            except SegmentGone:
+                before = self._stock
+                await self._list()
+                if self._stock == before:
+                    raise
+        return None
 
     async def _load(self, segment: Segment) -> _Loaded:
         loaded = self._loaded.pop(segment, None)
         if loaded is None:
-            found = await asyncio.to_thread(self._archive.read, self.keys, self._epoch, segment)
+            found = await asyncio.to_thread(self._archive.read, self.keys, self.epoch, segment)
             loaded = found, [order(position.decode()) for position, _ in found]
         self._loaded[segment] = loaded
         while len(self._loaded) > _KEPT:
@@ -184,12 +210,16 @@ class History(Log):
 
 
 async def opened(redis: Redis, keys: PartitionKeys, archive: Archive | None) -> tuple[Log, Standing]:
-    """A log, with its archive where there is one, and how it stands. Raises Refused."""
+    """A log, with its archive where there is one, and how it stands. Raises Refused; that nothing is there is
+    no fault as long as nothing has been removed from the log."""
     if archive is None:
         log = Log(redis, keys)
         return log, await standing(log)
     history = History(redis, keys, archive)
-    return history, await history.look(await standing(history))
+    now = await history.look(await standing(history))
+    if not history.archived and now.removed != START and await asyncio.to_thread(archive.is_empty):
+        raise Refused(f"{archive.url}: there is no archive")
+    return history, now
 
 
 def named(entry: Entry) -> bytes:

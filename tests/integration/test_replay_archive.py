@@ -313,8 +313,12 @@ async def test_what_is_no_archive_or_was_changed_is_refused(
     with pytest.raises(Refused, match=r"nowhere: there is no such folder"):
         Archive(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
+    empty = Archive(str(tmp_path / "empty"))
+    log, _ = await opened(redis, keys, empty)  # nothing is missing yet
+    assert await log.entries(START) == await Log(redis, keys).entries(START)
+    await redis.xdel(keys.log, await Log(redis, keys).tip())
     with pytest.raises(Refused, match="there is no archive"):
-        await opened(redis, keys, Archive(str(tmp_path / "empty")))
+        await opened(redis, keys, empty)
     ours = PartitionArchiver(redis, keys, Archive(url, make=True), 60)
     await ours.enter()
     await ours.step(due=True)
