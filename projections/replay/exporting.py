@@ -27,6 +27,7 @@ from penstock.projections.replay.forms import check_form, sink
 from penstock.projections.replay.grep import Way, pages
 from penstock.projections.replay.redaction import Redaction
 from penstock.projections.replay.span import Span, Standing, partly, span, standing
+from penstock.projections.replay.standing import IMPORTED
 from penstock.projections.replay.wire import FORMAT, Manifest, Sum, write_line
 
 READER: Final = "replay:"
@@ -127,7 +128,8 @@ async def _story(redis: Redis, log: Log, job: str) -> AsyncGenerator[list[Entry]
 
 async def _base(redis: Redis, keys: PartitionKeys) -> dict[str, str]:
     fields: dict[bytes, bytes] = await command(redis, "HGETALL", keys.base)
-    return {name.decode(): value.decode() for name, value in sorted(fields.items()) if name != b"begun"}
+    ours = (b"begun", IMPORTED.encode())  # of this log, wherever its events go
+    return {name.decode(): value.decode() for name, value in sorted(fields.items()) if name not in ours}
 
 
 def _manifest(

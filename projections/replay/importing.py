@@ -5,7 +5,8 @@ with the ids they had, and put in its place in one step (core/lua/restore.lua), 
 part of them, and who is killed meanwhile leaves nothing but a key that goes by itself.
 
 What comes is history: views fold it, `show` and `grep` read it. Its jobs are in no lane, so what had not
-ended is shown as it was and does not run.
+ended is shown as it was and does not run; the base says up to where (IMPORTED), so that nobody takes these
+jobs for lost ones, until they are asked for (standing.py).
 """
 
 import re
@@ -26,8 +27,11 @@ from penstock.core.errors import Refused
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.log import Entry
 from penstock.core.settings import Settings
+from penstock.projections.base import read_base
 from penstock.projections.replay.files import reading
 from penstock.projections.replay.forms import entries, verified
+from penstock.projections.replay.keeping import expectation, heed
+from penstock.projections.replay.standing import IMPORTED
 from penstock.projections.replay.wire import Manifest
 
 _PAGE: Final = 500
@@ -65,8 +69,8 @@ async def bring_in(settings: Settings, names: Sequence[str], queue: str, tell: T
         async with connect(settings) as redis:
             await _check_empty(redis, keys)
             count = sum(manifest.events for manifest in manifests)
-            events = await _bring(redis, keys, files, first.base, count, tell)
-            return Imported(keys.queue, await Dispatch(redis, keys).open(), events, first)
+            await _bring(redis, keys, files, first.base, count, tell)
+            return Imported(keys.queue, await Dispatch(redis, keys).open(), count, first)
 
 
 async def _bring(
@@ -76,32 +80,44 @@ async def _bring(
     base: dict[str, str],
     count: int,
     tell: Tell,
-) -> int:
+) -> None:
     # A log of the same name in a namespace that nobody has is in the same slot.
     aside = Keys(f"{keys.prefix.partition(':')[0]}:arriving:{secrets.token_hex(6)}")
     arriving = aside.partition(keys.queue, keys.number).log
-    done = 0
+    known, done, last = read_base({name.encode(): it.encode() for name, it in base.items()}), 0, b""
+    counted, governed = known.stats.events, known.stats
     try:
         for page in _pages(files):
-            pipeline = redis.pipeline(transaction=False)
-            for position, fields in page:
-                pipeline.execute_command("XADD", arriving, position, *fields)
-            pipeline.expire(arriving, _LIFE_S)
-            try:
-                await pipeline.execute()
-            except ResponseError as error:
-                raise Refused(f"the server does not take an event as it is: {error}") from None
-            done += len(page)
+            await _add(redis, arriving, page)
+            heed(governed, page)
+            done, last = done + len(page), page[-1][0]
             tell(done / count, len(page))
+        if known.trimmed:
+            # As of a log that was trimmed: so many events were in it, and some are gone.
+            words = ("ENTRIESADDED", counted + done, "MAXDELETEDID", known.trimmed)
+            await command(redis, "XSETID", arriving, last, *words)
         # The queue is known first: a log that nobody knows of would be in the way of the next try.
         await Dispatch(redis, keys).open()
-        args = [word for field in base.items() for word in field]
-        events: int = await _restore(redis, (keys.log, arriving, keys.base, keys.checkpoint), args)
-        if events < 0:
+        told = {**base, IMPORTED: last.decode()} if last else base
+        args = [word for field in told.items() for word in field]
+        if await _restore(redis, (keys.log, arriving, keys.base, keys.checkpoint), args) < 0:
             raise Refused(_not_empty(keys))
     finally:
         await command(redis, "UNLINK", arriving)
-    return events
+    # Workers heed what the log says of the queue. Who is killed before has that told, and set, by `verify`.
+    if fields := [word for name, value in expectation(governed).items() if value for word in (name, value)]:
+        await command(redis, "HSET", keys.control, *fields)
+
+
+async def _add(redis: Redis, arriving: str, page: Sequence[Entry]) -> None:
+    pipeline = redis.pipeline(transaction=False)
+    for position, fields in page:
+        pipeline.execute_command("XADD", arriving, position, *fields)
+    pipeline.expire(arriving, _LIFE_S)
+    try:
+        await pipeline.execute()
+    except ResponseError as error:
+        raise Refused(f"the server does not take an event as it is: {error}") from None
 
 
 async def _check_empty(redis: Redis, keys: PartitionKeys) -> None:

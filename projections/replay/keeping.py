@@ -1,7 +1,7 @@
 """What else is kept of a partition: how its queue is governed, and keys that should end by their own life."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -9,15 +9,17 @@ from redis.exceptions import WatchError
 
 from penstock.core.connection import command
 from penstock.core.control import MARKER_MS
-from penstock.core.events import QueueLimited, QueuePaused, QueueResumed
+from penstock.core.events import QueueLimited, QueuePaused, QueueResumed, QueueRetained
 from penstock.core.keys import PartitionKeys
-from penstock.core.log import Log
+from penstock.core.log import Entry, Log
 from penstock.core.positions import START
 from penstock.projections.replay.findings import Finding, Findings
 from penstock.projections.views import Stats, read, read_stats
 
 _HAND: Final = "it was written or deleted by hand"
 _LIMITS: Final = ("rate", "burst", "concurrency", "per_group", "backlog")
+_KEPT: Final = ("completed", "failed", "cancelled")
+_GOVERNING: Final = {b"queue_limited", b"queue_retained", b"queue_paused", b"queue_resumed"}
 _SCAN: Final = 1_000
 _TRIES: Final = 100
 
@@ -79,11 +81,7 @@ class Keeping:
         checkpoint, raw = await pipeline.execute()
         stats, after = read_stats(raw) if raw else Stats(), checkpoint.decode() if checkpoint else START
         while entries := await Log(self._redis, self._keys).entries(after):
-            for _, body in map(read, entries):
-                if isinstance(body, QueueLimited):
-                    stats.limits = body
-                elif isinstance(body, QueuePaused | QueueResumed):
-                    stats.paused = isinstance(body, QueuePaused)
+            heed(stats, entries)
             after = entries[-1][0].decode()
         return stats
 
@@ -118,10 +116,27 @@ class Keeping:
                 _log.warning("%s: key %s: %s", self._keys.name, text, repair)
 
 
+def heed(stats: Stats, entries: Iterable[Entry]) -> None:
+    """Go on by entries of the log, as far as they say how the queue is governed."""
+    for entry in entries:
+        if len(entry[1]) < 2 or entry[1][1] not in _GOVERNING:
+            continue
+        match read(entry)[1]:
+            case QueueLimited() as limits:
+                stats.limits = limits
+            case QueueRetained() as retention:
+                stats.retention = retention
+            case QueuePaused():
+                stats.paused = True
+            case QueueResumed():
+                stats.paused = False
+
+
 def expectation(stats: Stats) -> dict[str, str]:
-    """The fields of `control` by which workers heed what the log says; empty for none."""
-    limits = {name: getattr(stats.limits, name) for name in _LIMITS}
-    fields = {name: f"{value:.15g}" if value else "" for name, value in limits.items()}
+    """The fields of `control` that say what the log says of the queue; empty for none."""
+    numbers = {name: getattr(stats.limits, name) for name in _LIMITS}
+    numbers |= {f"keep_{name}": getattr(stats.retention, name) for name in _KEPT}
+    fields = {name: f"{value:.15g}" if value else "" for name, value in numbers.items()}
     return fields | {"paused": "1" if stats.paused else ""}
 
 

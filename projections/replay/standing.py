@@ -4,6 +4,9 @@ ended.
 The shadow, which is folded from the log and follows it, names the suspects; then the job's own story is read
 to the log's end, and decides. A job that is under way all the while is no finding: every step of it is an
 event, written in one step with what it does to the entry.
+
+A job that was imported (importing.py) before it had ended is history, and belongs in no lane, until somebody
+asks for these to run.
 """
 
 import logging
@@ -19,13 +22,14 @@ from penstock.core.events import Event, Failed, Released, Rescheduled, encode
 from penstock.core.keys import GROUP, LANES, PARKED, PartitionKeys
 from penstock.core.lifecycle import TERMINAL, Job, fold_all, positions, read_row
 from penstock.core.log import Log
-from penstock.core.positions import packed, unpacked
+from penstock.core.positions import START, order, packed, unpacked
 from penstock.core.story import tell
 from penstock.projections.replay.auditing import PAGE, Audit
 from penstock.projections.replay.findings import Finding, Findings
 from penstock.projections.views import read_stats
 
 BY: Final = "verify"
+IMPORTED: Final = "imported"  # field of the base: up to which position the log was imported
 _LIVE: Final = ("waiting", "delayed", "active")
 _LOST: Final = Failed("lost", "LogTrimmed", "its submitted event is no longer in the log")
 
@@ -37,13 +41,18 @@ class Standings:
 
     _mend: Final = Script("mend", entries=True)
 
-    def __init__(self, redis: Redis, keys: PartitionKeys, audit: Audit, findings: Findings) -> None:
-        self.entries = 0
+    def __init__(
+        self, redis: Redis, keys: PartitionKeys, audit: Audit, findings: Findings, *, imported: bool
+    ) -> None:
+        """With `imported`, jobs that came before they had ended are to run, like others."""
+        self.entries = self.history = 0
         self._redis: Final = redis
         self._keys: Final = keys
         self._audit: Final = audit
         self._findings: Final = findings
         self._log: Final = Log(redis, keys)
+        self._imported: Final = imported
+        self._brought = START
 
     async def run(self, *, mend: bool = False) -> None:
         """Add each finding; with `mend` it is put right."""
@@ -88,6 +97,8 @@ class Standings:
 
     async def run_jobs(self, *, mend: bool) -> None:
         """Each job that has not ended stands in a lane."""
+        if brought := await command(self._redis, "HGET", self._keys.base, IMPORTED):
+            self._brought = brought.decode()
         raw = await command(self._redis, "GET", self._keys.shadow.stats)
         for type in read_stats(raw).types if raw else ():
             for state in _LIVE:
@@ -102,10 +113,20 @@ class Standings:
     async def _look(self, places: Sequence[bytes], *, mend: bool) -> None:
         rows = await command(self._redis, "HMGET", self._keys.shadow.jobs, *places)
         jobs = [(unpacked(it), read_row(raw)) for it, raw in zip(places, rows, strict=True) if raw]
+        stories = {job: positions(job, row) for job, row in jobs}
+        if not self._imported:
+            known = len(stories)
+            stories = {job: told for job, told in stories.items() if not self._is_history(told[-1])}
+            self.history += known - len(stories)
         # The newest first, as that is the likely one after the very first.
-        entries = [[job, *reversed(positions(job, row)[1:][-1_000:])] for job, row in jobs]
+        entries = [[job, *reversed(told[1:][-1_000:])] for job, told in stories.items()]
+        suspects = list(stories)
         for number in await self._audit.absent(entries):
-            await self._tell_job(jobs[number][0], mend=mend)
+            await self._tell_job(suspects[number], mend=mend)
+
+    def _is_history(self, newest: str) -> bool:
+        """Whether a job came by an import, and nothing has happened to it since."""
+        return order(newest) <= order(self._brought)
 
     async def _tell_job(self, job: str, *, mend: bool) -> None:
         story = await self._story(job)
@@ -115,6 +136,8 @@ class Standings:
         if not await self._audit.absent([stands.entries]) or len(await self._story(job)) != len(story):
             return
         cause = "its entry was deleted by hand, or the server lost its newest writes"
+        if self._is_history(story[-1].position):
+            cause = "it was imported before it had ended"
         repair = "put it into a lane again, as a rescheduled job"
         where = self._keys.job_id(job)
         self._findings.add(Finding("job", where, f"{row.state}, in no lane", "an entry", cause, repair))

@@ -38,7 +38,8 @@ Plan = Callable[[Sequence[Finding]], None]
 
 class Verified(msgspec.Struct, frozen=True):
     """What was looked at (events of the log, trimmed ones included, rows, lane entries), and what was found:
-    the first 1,000 findings and how many more there are. `repaired`: how many of them were put right."""
+    the first 1,000 findings and how many more there are. `repaired`: how many of them were put right.
+    `history`: jobs that were imported before they had ended, and are in no lane for that."""
 
     queue: str
     events: int
@@ -48,12 +49,19 @@ class Verified(msgspec.Struct, frozen=True):
     findings: list[Finding]
     more: int
     repaired: int
+    history: int
 
 
 async def verify(
-    redis: Redis, keys: PartitionKeys, *, tell: Tell | None = None, mend: Plan | None = None
+    redis: Redis,
+    keys: PartitionKeys,
+    *,
+    tell: Tell | None = None,
+    mend: Plan | None = None,
+    imported: bool = False,
 ) -> Verified:
-    """Look at a partition; with `mend` put right what is wrong, after telling it what will be done.
+    """Look at a partition; with `mend` put right what is wrong, after telling it what will be done. With
+    `imported` that is also the case of jobs that were imported before they had ended: they are to run.
 
     `tell` hears how far the fold is. Raises Unavailable where no projector brings the views near to the log's
     end, or where rebuilds take the shadow away again and again; RedisError or OSError as `rebuild`.
@@ -62,7 +70,7 @@ async def verify(
         began = time.monotonic()
         try:
             async with shadowing(redis, keys, tell) as anew:
-                return await _Look(redis, keys, anew, began).run(mend)
+                return await _Look(redis, keys, anew, began, imported=imported).run(mend)
         except Gone:
             continue
     raise Unavailable(f"the views of {keys.queue} are rebuilt again and again: verify them when that is over")
@@ -71,12 +79,15 @@ async def verify(
 class _Look:
     """One look at a partition, beside a shadow."""
 
-    def __init__(self, redis: Redis, keys: PartitionKeys, anew: Anew, began: float) -> None:
+    def __init__(
+        self, redis: Redis, keys: PartitionKeys, anew: Anew, began: float, *, imported: bool
+    ) -> None:
         self._redis: Final = redis
         self._keys: Final = keys
         self._anew: Final = anew
         self._began: Final = began
-        self._rows = self._entries = 0
+        self._imported: Final = imported
+        self._rows = self._entries = self._history = 0
 
     async def run(self, plan: Plan | None) -> Verified:
         await self._anew.fold()
@@ -94,7 +105,7 @@ class _Look:
             await self._anew.shadow.leave()
         took = time.monotonic() - self._began
         counts = (events, self._rows, self._entries, took)
-        return Verified(self._keys.queue, *counts, found, views.more + work.more, repaired)
+        return Verified(self._keys.queue, *counts, found, views.more + work.more, repaired, self._history)
 
     async def _compare(self, findings: Findings) -> None:
         comparison = Comparison(self._redis, self._keys, self._anew, findings)
@@ -105,10 +116,10 @@ class _Look:
         audit = Audit(self._redis, self._keys, findings)
         await Keeping(self._redis, self._keys, findings).run(mend=mend)
         if await audit.opened(mend=mend):
-            standings = Standings(self._redis, self._keys, audit, findings)
+            standings = Standings(self._redis, self._keys, audit, findings, imported=self._imported)
             await standings.run(mend=mend)
             await audit.run(mend=mend)
-            self._entries = standings.entries
+            self._entries, self._history = standings.entries, standings.history
 
     async def _mend(self, views: Findings) -> int:
         """Put the work right, then the views; answers how many things."""
