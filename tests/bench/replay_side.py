@@ -37,13 +37,13 @@ from penstock.core.log import Log
 from penstock.core.settings import Secret, Settings
 from penstock.projections.queries import Queries
 from penstock.projections.rebuild import rebuild
+from penstock.projections.replay.chronicle import open_travel
 from penstock.projections.replay.exporting import Asked, export
 from penstock.projections.replay.grep import grep
 from penstock.projections.replay.importing import bring_in
 from penstock.projections.replay.sieve import Sought, expression, pattern
 from penstock.projections.replay.span import span, standing
 from penstock.projections.replay.verify import verify
-from penstock.projections.travel import Travel
 from penstock.projections.views import Counts
 
 SETTINGS: Final = Settings(redis_url=Secret(os.environ.get("BENCH_URL", "")))
@@ -177,7 +177,7 @@ async def looking(how: str) -> AsyncIterator[Look]:
             return await _as_command(client, moment, "active")
 
         async def job(moment: Moment) -> None:
-            await Travel(client).job(KEYS, moment.job, moment.at)
+            await open_travel(client, SETTINGS.archive_url).job(KEYS, moment.job, moment.at)
 
         async def api(moment: Moment) -> Counts:
             told = await queries.queue_at(KEYS.queue, moment.at)
@@ -190,7 +190,7 @@ async def looking(how: str) -> AsyncIterator[Look]:
 
 async def _as_command(client: Redis, moment: Moment, state: State | None) -> Counts:
     """Ask what `penstock replay at` asks (ui/replay_at.py)."""
-    travel = Travel(client)
+    travel = open_travel(client, SETTINGS.archive_url)
     await travel.span([KEYS])
     told = await travel.queue(KEYS, moment.at)
     await travel.jobs(KEYS, moment.at, state=state, limit=20)
