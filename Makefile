@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help up dashboard test check web browser screenshots grafana format unit integration crash bench lock clean system chromium
+.PHONY: help up dashboard test check web browser screenshots session grafana format unit integration crash bench lock clean system chromium
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ dashboard web browser screenshots:
 	@echo "make $@ is left out: it needs Node 20.19 or newer; all but the dashboard's pages works without." >&2
 	@[ "$(CI)" != true ] || [ $@ = dashboard ]
 endif
+
+session: $(READY) system ## play the recorded incident again, and write its page and pictures
+	$(BIN)/python -P -m penstock.ui.recordings $(ARGS)
 
 grafana: $(READY) ## write Grafana's dashboards again, from their code in ui/grafana
 	$(BIN)/python -P -m penstock.ui.grafana infra/grafana/dashboards
