@@ -9,17 +9,20 @@ In a folder or an object store (files.py), for each partition and each epoch of 
 
 A segment has every event after one position up to another, and its name says which: so one listing tells
 what there is, and a segment is there whole, by one put, or not at all. Where two archivers were at
-work segments may overlap: each is a true stretch of the same log, and a reader takes each event once.
+work, or small segments were put together (compacting.py), they overlap: each is a true stretch of the same
+log, and a reader takes each event once.
 """
 
 import io
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
 from functools import cached_property
 from hashlib import blake2s
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import obstore
@@ -81,6 +84,32 @@ class Snapshots(msgspec.Struct, frozen=True):
         return f"snapshots_{_padded(self.first)}_{_padded(self.last)}_{self.count}.json.zst"
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """A segment or snapshots as they lie there: how many bytes, and since when."""
+
+    it: Segment | Snapshots
+    size: int
+    since: datetime
+
+    @property
+    def begin(self) -> tuple[int, int]:
+        """After which place it has everything."""
+        if isinstance(self.it, Segment):
+            return order(self.it.after)
+        ms, seq = order(self.it.first)
+        return ms, seq - 1
+
+    @property
+    def end(self) -> tuple[int, int]:
+        """Up to which place it has everything."""
+        return order(self.it.last)
+
+    @property
+    def count(self) -> int:
+        """How many events or snapshots."""
+        return self.it.events if isinstance(self.it, Segment) else self.it.count
+
+
 class Stock(msgspec.Struct, frozen=True, dict=True):
     """What an archive has of a log: its segments in order, and the newest position that was `removed`
     before it came here (0-0 if the archive is complete)."""
@@ -139,7 +168,7 @@ class Archive:
         """What there is of a log; None if nothing is. Raises Refused: the archive cannot be read."""
         segments, removed, begun = [], START, False
         with answering(self.url):
-            for name in self._names(_folder(keys, epoch)):
+            for name, _ in self._names(_folder(keys, epoch)):
                 if match := _SEGMENT.fullmatch(name):
                     segments.append(_segment(match))
                 elif match := _GAP.fullmatch(name):
@@ -150,6 +179,17 @@ class Archive:
             beginning = self.beginning(keys, epoch)
         segments.sort(key=lambda it: (order(it.after), order(it.last)))
         return Stock(segments, max(removed, beginning.removed, key=order))
+
+    def listing(self, keys: PartitionKeys, epoch: str) -> list[Stored]:
+        """All segments and snapshots of a log. Raises Refused: the archive cannot be read."""
+        found = []
+        with answering(self.url):
+            for name, told in self._names(_folder(keys, epoch)):
+                if match := _SEGMENT.fullmatch(name):
+                    found.append(Stored(_segment(match), told["size"], told["last_modified"]))
+                elif match := _COPIES.fullmatch(name):
+                    found.append(Stored(_copies(match), told["size"], told["last_modified"]))
+        return found
 
     def beginning(self, keys: PartitionKeys, epoch: str) -> Beginning:
         """Where the archive of a log begins. Raises Refused: it does not, or cannot be read."""
@@ -182,6 +222,12 @@ class Archive:
             elif entry.epoch != epoch or not entry.sha256.startswith(segment.digest):
                 raise Refused(f"{name}: is not the segment that its name says")
         return found
+
+    def remove(self, keys: PartitionKeys, epoch: str, it: Segment | Snapshots) -> None:
+        """Take away what another one has too. Raises Refused."""
+        path = _folder(keys, epoch) + it.name
+        with answering(f"{self.url}/{path}"), suppress(FileNotFoundError):
+            obstore.delete(self._store, path)
 
     def settle(self, keys: PartitionKeys, epoch: str) -> None:
         """Make sure that what is listed of a log will be there after a power cut too, whoever put it."""
@@ -217,13 +263,12 @@ class Archive:
         return next(it for it in self.copies(keys, epoch, those) if order(it[0]) >= here)
 
     def _snapshots(self, keys: PartitionKeys, epoch: str) -> list[Snapshots]:
-        with answering(self.url):
-            found = map(_COPIES.fullmatch, self._names(_folder(keys, epoch)))
-            return [_copies(match) for match in found if match]
+        return [it.it for it in self.listing(keys, epoch) if isinstance(it.it, Snapshots)]
 
-    def _names(self, folder: str) -> Iterator[str]:
+    def _names(self, folder: str) -> Iterator[tuple[str, Any]]:
+        """The objects of a folder: the name of each, and what is told of it."""
         for page in obstore.list(self._store, prefix=folder):
-            yield from (str(it["path"]).rpartition("/")[2] for it in page)
+            yield from ((str(it["path"]).rpartition("/")[2], it) for it in page)
 
     def _get(self, path: str) -> tuple[str, bytes]:
         """The full name of an object, and what is in it."""

@@ -11,11 +11,8 @@ moves last. Any number may run on one archive; two that do the same work do it t
 """
 
 import asyncio
-import io
 import logging
-import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Final
 
 from redis.asyncio import Redis
@@ -24,19 +21,17 @@ from redis.exceptions import RedisError
 from penstock.core.connection import command, connect, passing
 from penstock.core.errors import PenstockError
 from penstock.core.keys import Keys, PartitionKeys
-from penstock.core.log import Entry, Log
+from penstock.core.log import Log
 from penstock.core.positions import START, order
 from penstock.core.settings import Settings
 from penstock.core.waiting import pause, server_ready
 from penstock.projections.feed_tail import FIRST_PAGE, fitting
 from penstock.projections.replay.archive import Archive, Beginning, Stock, reader_of
+from penstock.projections.replay.compacting import compact
 from penstock.projections.replay.copies import legible
-from penstock.projections.replay.forms import sink
+from penstock.projections.replay.draft import SEGMENT_EVENTS, Draft
 from penstock.projections.replay.span import Standing, standing
-from penstock.projections.replay.wire import FORMAT, Manifest, Sum, write_line
 
-SEGMENT_EVENTS: Final = 50_000
-SEGMENT_BYTES: Final = 16 * 1024 * 1024  # of lines, before they are compressed
 LOOK_S: Final = 1.0
 RETRY_S: Final = 1.0
 RESTART_S: Final = 30.0
@@ -47,60 +42,6 @@ _log: Final = logging.getLogger("penstock.archiver")
 
 class Moved(Exception):
     """The archive or the log is not where this archiver took it to be: look again."""
-
-
-class Draft:
-    """A segment that is being filled, from after a position on."""
-
-    def __init__(self, keys: PartitionKeys, epoch: str, after: str) -> None:
-        self.full = False
-        self.reached = after
-        self.total: Final = Sum()
-        self._keys: Final = keys
-        self._epoch: Final = epoch
-        self._after: Final = after
-        self._size = 0
-        self._began = 0.0
-        self._content: Final = io.BytesIO()
-        self._open: Final = ExitStack()
-        self._sink: Final = self._open.enter_context(sink(".zst", self._content, keys))
-
-    def add(self, page: Sequence[Entry]) -> None:
-        """Take entries, in order, as long as there is room."""
-        self._began = self._began or time.monotonic()
-        for entry in page:
-            line = write_line(self._keys, entry)
-            self.total.add(entry[0], line)
-            self._sink.write(entry, line)
-            self._size += len(line)
-            self.full = self.total.events >= SEGMENT_EVENTS or self._size >= SEGMENT_BYTES
-            if self.full:
-                break
-        self.reached = self.total.last or self._after
-
-    @property
-    def age(self) -> float:
-        """For how many seconds its first event has been here."""
-        return time.monotonic() - self._began if self._began else 0.0
-
-    def finish(self) -> tuple[Manifest, bytes]:
-        """No more comes: what vouches for it, and the whole."""
-        total = self.total
-        manifest = Manifest(
-            format=FORMAT,
-            queue=self._keys.queue,
-            partition=self._keys.number,
-            epoch=self._epoch,
-            after=self._after,
-            upto=total.last,
-            events=total.events,
-            first=total.first,
-            last=total.last,
-            sha256=total.sha256,
-        )
-        self._sink.finish(manifest)
-        self._open.close()
-        return manifest, self._content.getvalue()
 
 
 class PartitionArchiver:
@@ -117,7 +58,7 @@ class PartitionArchiver:
         self._epoch = ""
         self._position = START
         self._copied = ""  # the newest snapshot in the archive; not looked up yet
-        self._draft = Draft(keys, "", START)
+        self._draft = self._begun("", START)
         self._lost = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -155,7 +96,7 @@ class PartitionArchiver:
             await asyncio.to_thread(self._archive.note_gap, self.keys, epoch, stock.end, now.removed)
         if order(stock.end) > order(now.last):
             _log.warning("%s: the log has gone back in time; the archive keeps what it lost", self.keys.name)
-        self._draft = Draft(self.keys, now.epoch, stock.end)
+        self._draft = self._begun(now.epoch, stock.end)
         self._epoch, self._position, self._copied = now.epoch, stock.end, ""
         if self._lost:
             _log.warning("%s: goes on", self.keys.name)
@@ -176,7 +117,7 @@ class PartitionArchiver:
             raise Moved
         manifest, data = draft.finish()
         await asyncio.to_thread(self._archive.add, self.keys, manifest, data)
-        self._draft, self._position = Draft(self.keys, self._epoch, manifest.upto), manifest.upto
+        self._draft, self._position = self._begun(self._epoch, manifest.upto), manifest.upto
         await self._copy(manifest.upto)
         await self._hold(manifest.upto)
         return True
@@ -205,6 +146,9 @@ class PartitionArchiver:
         draft = self._draft
         while await self.step(due=True) and draft.full:  # what comes meanwhile is left to whoever comes next
             draft = self._draft
+
+    def _begun(self, epoch: str, after: str) -> Draft:
+        return Draft(self.keys, epoch, after, SEGMENT_EVENTS)
 
     async def _hold(self, position: str) -> None:
         await command(self._redis, "HSET", self.keys.readers, self._reader, position)
@@ -238,6 +182,7 @@ async def run_archiver(settings: Settings, url: str, every: float, stop: asyncio
     async with connect(settings) as redis:
         await server_ready(redis, stop, _log)
         _log.info("ready: archiving to %s", url)
+        compacting = asyncio.create_task(compact(redis, keys, archive, stop))
         while not stop.is_set():
             with suppress(RedisError, OSError):  # the partitions say so themselves
                 for name in await command(redis, "SMEMBERS", keys.queues):
@@ -246,7 +191,7 @@ async def run_archiver(settings: Settings, url: str, every: float, stop: asyncio
                         archiver = PartitionArchiver(redis, keys.partition(queue), archive, every)
                         running[queue] = asyncio.create_task(archiver.run(stop))
             await pause(stop, LOOK_S)
-        await asyncio.gather(*running.values())
+        await asyncio.gather(*running.values(), compacting)
 
 
 async def leave(settings: Settings, url: str) -> int:
