@@ -182,6 +182,9 @@ test("with a password: login, what may not be, and a change from elsewhere", { s
   await page.goto(`${guarded.url}/`);
   await page.locator("table.queues").waitFor();
   assert.equal(await page.getByRole("button", { name: /pause/i }).count(), 0);
+  await page.goto(`${guarded.url}/jobs?state=completed`);
+  await page.locator("[data-job]").first().waitFor();
+  assert.equal(await page.getByRole("button", { name: /again/i }).count(), 0);
   await page.getByRole("button", { name: "Log out" }).click();
   await page.getByLabel("Password").waitFor();
   await enter("open sesame");

@@ -1,13 +1,17 @@
 /** The jobs page and the job page in Chromium: filters, kin, mails as they look, and one stream a tab. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { chromium, executable, findings } from "./browser.mjs";
 import { eventually, start, submit } from "./stack.mjs";
 
 const skip = existsSync(executable) || process.env.CI === "true" ? false : `no ${executable}`;
 const LATER = { delay: 3600 };
-const WRONG = { type: "image.resize", payload: { source: `sha256-${"0".repeat(64)}`, width: 9 }, attempts: 1 };
+const NOWHERE = `sha256-${"0".repeat(64)}`;
+const broken = (width) => ({ type: "image.resize", payload: { source: NOWHERE, width }, tags: ["redriven"], attempts: 1 });
+const WRONG = { type: "image.resize", payload: { source: NOWHERE, width: 9 }, attempts: 1 };
+const PHOTO = new URL("../../ui/static/demo/hubble-deep-field.jpg", import.meta.url);
 const sentence = (text, more = {}) => ({ type: "ai.language", payload: { text }, ...more });
 const HTML = `<style>h1 { color: rgb(200, 0, 0) }</style><h1 style="font-style: italic">Hello</h1>
 <script>document.querySelector("h1").textContent = "scripted"</script>
@@ -90,6 +94,80 @@ test("what is done to many is done to no more than is shown", { skip }, async ()
   await page.goto(`${stack.url}/jobs?state=failed&worker=none`);
   await page.getByText("No job fits all of this.").waitFor();
   assert.equal(await page.getByRole("button", { name: "Run all again…" }).count(), 0);
+  await page.context().close();
+});
+
+test("what failed is submitted again as new jobs, changed, and only after a look", { skip }, async () => {
+  const photo = { method: "POST", headers: { "Content-Type": "image/jpeg" }, body: await readFile(PHOTO) };
+  const { id: source } = await (await fetch(`${stack.api}/artifacts`, photo)).json();
+  const ids = await Promise.all([7, 8, 9].map((width) => submit(stack, "image", broken(width))));
+  await Promise.all(ids.map((id) => ended("image", id)));
+  const page = await open("/jobs?queue=image&type=image.resize&state=failed&tag=redriven");
+  const button = (name) => page.getByRole("button", { name });
+  const patch = page.getByLabel(/^Change to each payload/);
+  const says = (text) => page.locator("dialog", { hasText: text }).waitFor();
+  await button("Submit again as new jobs…").focus();
+  await page.keyboard.press("Enter");
+  await says("3 jobs would be submitted again.");
+  await button("Submit 3 jobs again").waitFor();
+  await button("+ source").click();
+  assert.deepEqual(JSON.parse(await patch.inputValue()), { source: NOWHERE });
+
+  await patch.fill('{"source": ');
+  await says("No JSON yet");
+  assert.ok(await button("Look first").isDisabled());
+  assert.ok(await button("Submit them again").isDisabled());
+  await patch.fill('{"width": "wide"}');
+  assert.ok(await button("Submit them again").isDisabled());
+  await button("Look first").click();
+  await says("payload.width: expected");
+  assert.ok(await button("Nothing to submit").isDisabled());
+
+  await patch.fill(JSON.stringify({ source }));
+  await page.getByLabel("Jobs per second").fill("100");
+  await page.keyboard.press("Enter");
+  await button("Submit 3 jobs again").waitFor();
+  const changes = await page.$$eval(".changes li", (all) => all.map((it) => it.textContent));
+  assert.deepEqual(changes, Array(3).fill(`source"${NOWHERE}"→ "${source}"`));
+  assert.deepEqual(await findings(page), []);
+  await button("Submit 3 jobs again").click();
+  await page.locator("dialog", { hasText: "completed" }).getByText("Show the new jobs").click();
+
+  await eventually(async () => (await rows(page)).length === 3);
+  for (const id of await rows(page)) await page.locator(`[data-job="${id}"] [data-state="completed"]`).waitFor();
+  assert.equal(await page.locator("dialog").count(), 0);
+  const copies = await Promise.all((await rows(page)).map((id) => told("image", id)));
+  assert.deepEqual(copies.map((it) => it.origin).toSorted(), ids.toSorted());
+  assert.deepEqual(new Set(copies.map((it) => it.payload.source)), new Set([source]));
+  await page.locator(`[data-job="${copies[0].id}"]`).click();
+  await page.locator(".kin a", { hasText: copies[0].origin }).waitFor();
+  assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
+
+test("a redrive that is known by its name is not another one", { skip }, async () => {
+  const id = await submit(stack, "ai", sentence("Noch einmal.", { tags: ["again"] }));
+  await ended("ai", id);
+  const filter = { queue: "ai", state: "completed", tag: "again" };
+  const begin = { method: "POST", headers: { "Content-Type": "application/json" } };
+  const body = JSON.stringify({ filter, patch: { text: "Zum ersten." }, id: "taken" });
+  const redrive = await (await fetch(`${stack.api}/redrive`, { ...begin, body })).json();
+  await ended("penstock", redrive.id);
+  const page = await open("/jobs?queue=ai&state=completed&tag=again");
+  const button = (name) => page.getByRole("button", { name });
+  await button("Submit again as new jobs…").click();
+  await page.getByLabel(/^Name/).fill("taken");
+  await page.keyboard.press("Enter");
+  const submitting = button(/^Submit \d jobs? again/);
+  await submitting.click();
+  await page.locator('[data-wrong="true"]', { hasText: "another redrive under the same name" }).waitFor();
+  await page.getByLabel(/^Change to each payload/).fill('{"text": "Zum ersten."}');
+  await button("Look first").click();
+  await submitting.click();
+  await page.getByText("It was done before under this name, so nothing was submitted now.").waitFor();
+  await page.locator("dialog a", { hasText: redrive.id }).click();
+  await page.locator(".sent", { hasText: "Submitted again1" }).waitFor();
+  assert.deepEqual(page.problems, []);
   await page.context().close();
 });
 

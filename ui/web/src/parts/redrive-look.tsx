@@ -126,7 +126,7 @@ export function Refusals(props: { many: number; refusals: Refusal[]; told: strin
     <div className="refusals">
       <p>
         <Icon name="failures" /> {count(many)} {told}
-        {many > refusals.length && <span className="dim"> (the first {refusals.length} are named)</span>}
+        {many > refusals.length && `; why, of the first ${refusals.length}:`}
       </p>
       <ul>
         {byProblem(refusals).map(({ problem, ids }) => (

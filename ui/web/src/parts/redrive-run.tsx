@@ -45,7 +45,7 @@ export function Sent(props: {
   return (
     <div className="sent">
       <dl className="figures">
-        <Figure name="Fit so far" value={figure("matched")} />
+        <Figure name="Fit" value={figure("matched")} />
         <Figure name="Submitted again" value={figure("sent")} />
         <Figure name="Sent before" value={figure("known")} />
         <Figure name="Refused" value={figure("refused")} {...(done?.refused && { tone: "failed" })} />
