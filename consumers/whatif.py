@@ -27,6 +27,7 @@ ASSUMES: Final = (
     "attempt n of a job runs as long and ends as its attempt n did; one that never was, as its last one did",
     "waits between attempts are as they were; where a backoff is given or none was, they are drawn from it",
     "workers take at once, and as many run at once as is said, or as ran at most in the stretch",
+    "the rate limit, where none is said, is the queue's of now, over the whole stretch",
     "no worker is lost, nothing is paused, and groups take no turns",
 )
 _PRIORITIES: Final = ("high", "normal", "low")

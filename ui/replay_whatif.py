@@ -2,20 +2,24 @@
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
 
 from penstock.core.contracts import MAX_ATTEMPTS, Backoff
 from penstock.core.errors import Refused
-from penstock.core.settings import read_settings
+from penstock.ui.replay_options import ArchiveUrl, asked_settings
 
 if TYPE_CHECKING:
     from penstock.consumers.whatif import Figures
-    from penstock.ui.whatif import Change, WhatIf
+    from penstock.core.settings import Settings
+    from penstock.ui.whatif import Recording, WhatIf
 
-app = typer.Typer()
+MIN_RATE: Final = 1e-6  # a job in eleven days
+MAX_RATE: Final = 1_000_000
+
+app: Final = typer.Typer()
 
 
 @app.command("what-if")
@@ -29,7 +33,8 @@ def what_if(
         int | None, typer.Option(min=1, help="Attempts at once over all workers; else as many as were.")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(min=0, help="Jobs per second, 0: no limit; else that of the queue now.")
+        float | None,
+        typer.Option(min=0, max=MAX_RATE, help="Jobs per second, 0: no limit; else that of the queue now."),
     ] = None,
     burst: Annotated[int | None, typer.Option(min=1, help="At most so many at once, with a rate.")] = None,
     attempts: Annotated[
@@ -40,39 +45,42 @@ def what_if(
         list[str] | None, typer.Option(help="--attempts and --backoff are for this type; may be given again.")
     ] = None,
     seed: Annotated[int, typer.Option(help="For what is drawn at random.")] = 1,
+    archive: ArchiveUrl = "",
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Play a recorded stretch of a queue again, with other retries, another rate or concurrency, and compare
     waits, attempts, dead letters and the time to drain with what really was."""
     from penstock.consumers.whatif import Plan
     from penstock.ui.output import print_json
-    from penstock.ui.whatif import Change
+    from penstock.ui.whatif import Change, compare
 
     if burst is not None and not rate:
         raise Refused("--burst needs a --rate")
+    if rate and not rate >= MIN_RATE:
+        raise Refused(f"--rate {rate:g}: at least {MIN_RATE:f} jobs per second, or 0 for no limit")
+    if type and attempts is None and not backoff:
+        raise Refused("--type says which jobs --attempts and --backoff are for: give one of them")
     plan = Plan(
         concurrency=1, attempts=attempts, backoff=_backoff(backoff), types=tuple(type or ()), seed=seed
     )
     change = Change(concurrency=concurrency, rate=rate, burst=burst, plan=plan)
-    found = asyncio.run(_look(queue, change, since, until))
+    found = compare(asyncio.run(_record(asked_settings(archive), queue, since, until)), change)
     if as_json:
         print_json(found)
     else:
         _print(found)
 
 
-async def _look(queue: str, change: "Change", since: str, until: str) -> "WhatIf":
+async def _record(settings: "Settings", queue: str, since: str, until: str) -> "Recording":
     from penstock.core.connection import answering
     from penstock.projections.replay.asking import moment_of
-    from penstock.ui.embedded import with_server
-    from penstock.ui.whatif import look
+    from penstock.ui.replay_search import bar
+    from penstock.ui.whatif import record
 
     begin, end = moment_of("--from", since), moment_of("--to", until)
-    if end is not None and end <= (begin or 0):
-        raise Refused("--to is not after --from")
-    with answering():
-        settings = with_server(read_settings())
-        return await look(settings, queue, change, since=begin or 0, until=end, report=_tell)
+    with answering(), bar(None) as progress:
+        progress.begin(queue)
+        return await record(settings, queue, since=begin, until=end, tell=progress.at)
 
 
 def _backoff(text: str) -> Backoff | None:
@@ -82,20 +90,34 @@ def _backoff(text: str) -> Backoff | None:
         raise Refused(f"--backoff: {error}") from None
 
 
-def _tell(read: int) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{read:,} events")
-
-
 def _print(found: "WhatIf") -> None:
+    if found.was.jobs:
+        _print_figures(found)
+    else:
+        sys.stdout.write("No job that came in that time has ended.\n")
+    plan = found.plan
+    rate = f"{plan.rate:g} jobs/s" if plan.rate else "none"
+    sys.stdout.write(f"\nWhat if: {plan.concurrency} at once, rate limit {rate}")
+    sys.stdout.write(f", {plan.attempts} attempts" if plan.attempts is not None else "")
+    sys.stdout.write(f", backoff {msgspec.json.encode(plan.backoff).decode()}" if plan.backoff else "")
+    sys.stdout.write(f" for {', '.join(plan.types)}" if plan.types else "")
+    sys.stdout.write(f". Left out: {found.left_out} jobs that were cancelled, expired or lost")
+    sys.stdout.write(f", {found.unfinished} that have not ended")
+    sys.stdout.write(f", {found.lost} attempts given back or lost with their worker.\n")
+    if found.partial:
+        sys.stdout.write(f"In part: {found.partial}.\n")
+    sys.stdout.write("It assumes:\n")
+    for line in found.assumes:
+        sys.stdout.write(f"- {line}\n")
+
+
+def _print_figures(found: "WhatIf") -> None:
     from penstock.projections.replay.words import duration
     from penstock.ui.output import print_table
 
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
+    sides: tuple[Figures, ...] = (found.was, found.model, found.what_if)
 
     def row(name: str, field: str, *, ms: float = 0) -> list[Any]:
-        sides: tuple[Figures, ...] = (found.was, found.model, found.what_if)
         values = [getattr(side, field) for side in sides]
         return [name, *(duration(value * ms) if ms else value for value in values)]
 
@@ -109,15 +131,6 @@ def _print(found: "WhatIf") -> None:
             row("attempts", "attempts"),
             row("dead letters", "dead"),
             row("time to drain", "drained", ms=1000),
-            row("at once, on average", "busy"),
+            ["at once, on average", *(f"{side.busy:.2f}" for side in sides)],
         ],
     )
-    plan = found.plan
-    rate = f"{plan.rate:g} jobs/s" if plan.rate else "none"
-    sys.stdout.write(f"\nWhat if: {plan.concurrency} at once, rate limit {rate}")
-    sys.stdout.write(f", {plan.attempts} attempts" if plan.attempts is not None else "")
-    sys.stdout.write(f", backoff {msgspec.json.encode(plan.backoff).decode()}" if plan.backoff else "")
-    sys.stdout.write(f". Left out: {found.left_out} jobs that were cancelled, expired or lost")
-    sys.stdout.write(f", {found.unfinished} that have not ended.\nIt assumes:\n")
-    for line in found.assumes:
-        sys.stdout.write(f"- {line}\n")

@@ -6,11 +6,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from penstock.consumers.whatif import Figures, Plan, _Play, was, what_if
 from penstock.consumers.whatif_past import MAX_JOBS, Past, Run, Trial
 from penstock.core.contracts import Backoff
-from penstock.core.errors import TooLarge
+from penstock.core.errors import Refused, TooLarge
 from penstock.core.events import (
     AttemptFailed,
     Cancelled,
@@ -24,6 +25,9 @@ from penstock.core.events import (
     Submitted,
     encode,
 )
+from penstock.core.lifecycle import Read, legible
+from penstock.core.positions import milliseconds
+from penstock.ui.replay_whatif import app
 
 RAW = msgspec.Raw(b"{}")
 TAGS = {"LeaseExpired": "lease_expired", "AttemptFailed": "attempt_failed"}
@@ -137,12 +141,20 @@ def test_every_job_comes_to_its_end_and_none_begins_early(
     assert max(end.ended for end in ends) - min(job.came for job in jobs) >= busy / concurrency - 1e-3
 
 
-def story(job: str, *told: tuple[int, Any]) -> list[Event]:
+def story(job: str, *told: tuple[int, Any]) -> list[Read]:
     found = []
     for at, body in told:
         tag = TAGS.get(type(body).__name__, type(body).__name__.lower())
-        found.append(Event(f"{at}-0" if at != int(job) else f"{job}-0", tag, f"{job}-0", encode(body)))
+        found.append(legible(Event(f"{at}-0", tag, f"{job}-0", encode(body))))
     return found
+
+
+def past_of(*stories: list[Read], since: int = 0, until: int = 10**12) -> Past:
+    past = Past(since=since, until=until)
+    past.add(
+        sorted((read for one in stories for read in one), key=lambda read: milliseconds(read[0].position))
+    )
+    return past
 
 
 def test_the_past_is_read_from_the_log() -> None:
@@ -156,8 +168,7 @@ def test_the_past_is_read_from_the_log() -> None:
         *story("300", (300, Submitted("a.b", RAW)), (5100, Rescheduled(at_once=True))),
         *story("99", (99, Submitted("a.b", RAW)), (5200, Completed())),
     ]
-    past = Past(since=100, until=4001)
-    past.add(sorted(events, key=lambda event: int(event.position[:-2])))
+    past = past_of(events, since=100, until=4001)
     first, again = past.runs
     assert (first.came, first.ready, first.began, first.ended, first.lost) == (100, 1100, 1200, 3600, 1)
     assert first.trials == [Trial(99.0, failed=True, delay=2.0), Trial(50.0)]
@@ -170,9 +181,54 @@ def test_the_past_is_read_from_the_log() -> None:
     assert was([]) == what_if([], plan())
 
 
+def test_what_does_not_fit_changes_nothing() -> None:
+    spec = Submitted("a.b", RAW)
+    past = past_of(
+        story("100", (100, spec), (110, Requeued("a.b", RAW, after="1-0")), (120, Started(1, "w"))),
+        story("100", (130, Started(1, "w")), (140, Completed(1, 5.0)), (150, Completed(1, 9.0))),
+        story("200", (200, spec), (210, Failed("exhausted", "E", "m", 1)), (220, Completed(1, 5.0))),
+        [legible(Event("225-0", "completed", "300-0", b"no json"))],
+        story("300", (224, AttemptFailed(1, "E", "m", 1.0))),
+    )
+    one, other = past.runs
+    assert (one.came, one.began, one.ended, one.trials) == (100, 120, 140, [Trial(5.0)])
+    assert (other.ended, other.dead) == (210, True)
+    assert (past.left_out, past.unfinished, past.peak) == (0, 0, 1)
+
+
+def test_an_attempt_that_was_moved_comes_when_it_was_moved_to() -> None:
+    failing = AttemptFailed(1, "E", "m", 300.0, ms=10.0)
+    for moved, delay in ((Rescheduled(at_once=True), 0.8), (Rescheduled(delay=2.0), 2.8)):
+        [job] = past_of(
+            story("100", (100, Submitted("a.b", RAW)), (150, Started(1, "w")), (200, failing), (1000, moved)),
+            story("100", (3000, Started(2, "w")), (3100, Completed(2, 10.0))),
+        ).runs
+        assert (job.ready, job.began) == (100, 150), "its first attempt was not moved"
+        assert job.trials == [Trial(10.0, failed=True, delay=delay), Trial(10.0)]
+
+
 def test_a_stretch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_JOBS >= 100_000
     monkeypatch.setattr("penstock.consumers.whatif_past.MAX_JOBS", 1)
     past = Past(since=0, until=1000)
     with pytest.raises(TooLarge):
         past.add([*story("1", (1, Submitted("a.b", RAW))), *story("2", (2, Submitted("a.b", RAW)))])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--rate", "inf"], "--rate"),
+        (["--rate", "nan"], "--rate"),
+        (["--rate", "1e-320"], "at least 0.000001 jobs per second, or 0 for no limit"),
+        (["--burst", "3"], "--burst needs a --rate"),
+        (["--type", "a.b"], "--type says which jobs --attempts and --backoff are for"),
+        (["--backoff", "{}}"], "--backoff: JSON is malformed"),
+        (["--backoff", '{"base": 1e99}'], "--backoff: "),
+    ],
+)
+def test_what_cannot_be_reckoned_is_refused_before_anything_is_read(words: list[str], says: str) -> None:
+    told = CliRunner().invoke(app, ["--queue", "a", *words])
+    assert told.exit_code != 0
+    assert says in told.output + str(told.exception)
+    assert isinstance(told.exception, Refused | SystemExit)
