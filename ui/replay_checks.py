@@ -8,12 +8,12 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from penstock.core.connection import answering, command, connect
-from penstock.core.errors import NotFound
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.settings import Settings
 from penstock.projections.rebuild import Tell
 from penstock.projections.replay.findings import Finding
 from penstock.projections.replay.rebuilding import Renewed, renew
+from penstock.projections.replay.span import partitions
 from penstock.projections.replay.verify import Verified, verify
 from penstock.projections.shadow import Progress
 from penstock.ui.output import print_table
@@ -43,16 +43,11 @@ async def _each_queue(settings: Settings, queues: Sequence[str] | None, name: st
     keys = Keys(settings.namespace)
     with answering():
         async with connect(settings, max_connections=16) as redis:
-            known = {it.decode() for it in await command(redis, "SMEMBERS", keys.queues)}
-            for queue in queues or ():
-                if queue not in known:
-                    raise NotFound(
-                        f"there is no queue {queue!r}; there are: {', '.join(sorted(known)) or 'none'}"
-                    )
+            known = await command(redis, "SMEMBERS", keys.queues)
             done = []
-            for queue in sorted(set(queues or known)):
-                with Meter(f"{name} {queue}", "events") as meter:
-                    done.append(await work(redis, keys.partition(queue), _told(meter)))
+            for partition in partitions(keys, known, queues or ()):
+                with Meter(f"{name} {partition.queue}", "events") as meter:
+                    done.append(await work(redis, partition, _told(meter)))
     return done
 
 

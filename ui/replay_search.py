@@ -34,7 +34,7 @@ class Search(msgspec.Struct, kw_only=True):
 
 
 async def search(settings: Settings, asked: Search, printer: Printer) -> None:
-    """Print what is found. Raises Refused for what cannot be asked."""
+    """Print what is found. Raises NotFound or Refused for what cannot be asked."""
     keys, found = Keys(settings.namespace), 0
     archive = Archive(asked.archive) if asked.archive else None
     with answering(), bar(printer.console) as progress:

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from penstock.core.connection import command
-from penstock.core.errors import Refused
+from penstock.core.errors import NotFound, Refused
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.log import Log
-from penstock.core.positions import START, before, milliseconds, order
+from penstock.core.positions import START, before, milliseconds, order, preceding
 from penstock.projections.details import instant
 
 
@@ -30,31 +30,31 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 async def standing(log: Log) -> Standing:
-    """Look at a log. Raises Refused: there is no such queue."""
+    """Look at a log. Raises NotFound: there is no such queue."""
     epoch: bytes | None = await command(log.redis, "GET", log.keys.epoch)
     if epoch is None:
-        raise Refused(f"there is no queue {log.keys.queue!r} here, or its log was lost")
+        raise NotFound(f"there is no queue {log.keys.queue!r} here, or its log was lost")
     if not await command(log.redis, "EXISTS", log.keys.log):
         return Standing(epoch.decode(), START, START, START)
     told = await command(log.redis, "XINFO", "STREAM", log.keys.log)
     info = dict(zip(told[::2], told[1::2], strict=True))
-    whole, first = info[b"entries-added"] == info[b"length"], info[b"first-entry"]
-    return Standing(
-        epoch.decode(),
-        first[0].decode() if first else START,
-        info[b"last-generated-id"].decode(),
-        START if whole else info[b"max-deleted-entry-id"].decode(),
-    )
+    first = info[b"first-entry"][0].decode() if info[b"first-entry"] else START
+    last, removed = info[b"last-generated-id"].decode(), info[b"max-deleted-entry-id"].decode()
+    if info[b"entries-added"] == info[b"length"]:
+        removed = START
+    elif removed == START:  # somebody trimmed it (XTRIM), which the server does not count as deleting
+        removed = preceding(first) if first != START else last
+    return Standing(epoch.decode(), first, last, removed)
 
 
 def span(keys: PartitionKeys, now: Standing, since: int | None, until: int | None) -> Span:
     """The stretch from one moment to before another (Unix ms), as far as the log goes now.
 
-    Raises Refused: it begins before the log does, or ends before it begins.
+    Raises Refused: it begins before the log does, and something has gone there; or it ends before it begins.
     """
     if since is not None and until is not None and since >= until:
         raise Refused(f"from {instant(since)} until {instant(until)}: that is no time at all")
-    if since is not None and now.removed != START:
+    if since is not None and order(now.removed) > order(before(since)):
         first = milliseconds(now.first if now.first != START else now.removed)
         if since < first:
             raise Refused(
@@ -77,9 +77,9 @@ def partly(keys: PartitionKeys, now: Standing, asked: Span) -> str:
 
 def partitions(keys: Keys, known: Iterable[bytes], queues: Sequence[str]) -> list[PartitionKeys]:
     """The partitions of these queues of the known ones (the members of `keys.queues`), of all if none is
-    named, in order. Raises Refused for one that is not there."""
+    named, in order. Raises NotFound for one that is not there."""
     names = sorted(name.decode() for name in known)
     for queue in queues:
         if queue not in names:
-            raise Refused(f"there is no queue {queue!r}; there are: {', '.join(names) or 'none'}")
+            raise NotFound(f"there is no queue {queue!r}; there are: {', '.join(names) or 'none'}")
     return [keys.partition(queue) for queue in dict.fromkeys(queues or names)]

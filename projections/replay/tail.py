@@ -45,8 +45,8 @@ class Follow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def follow_logs(settings: Settings, follow: Follow, tell: Tell, stop: asyncio.Event) -> None:
-    """Tell of events until `stop`. Raises Refused for a queue or a job that cannot be there, or a moment
-    before its log begins; Unavailable where the server is not there to begin with."""
+    """Tell of events until `stop`. Raises NotFound for a queue or a job that cannot be there, Refused for a
+    moment before its log begins; Unavailable where the server is not there to begin with."""
     keys = Keys(settings.namespace)
     async with connect(settings) as redis:
         follower = _Follower(follow, tell, lambda partition: Log(redis, partition), stop)

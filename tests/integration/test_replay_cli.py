@@ -87,57 +87,58 @@ async def test_grep_in_a_pipe_answers_json_lines(author: Author, run: Run) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "code", "says"),
     [
-        (["grep", "("], "'(' is no regular expression"),
-        (["grep", "--queue", "nosuch"], "there is no queue 'nosuch'; there are: mail"),
-        (["tail", "--from", "yesterday"], "--from: 'yesterday' is no moment"),
+        (["grep", "("], 2, "'(' is no regular expression"),
+        (["grep", "--queue", "nosuch"], 1, "there is no queue 'nosuch'; there are: mail"),
+        (["tail", "--from", "yesterday"], 2, "--from: 'yesterday' is no moment"),
     ],
 )
-async def test_what_is_wrong_is_one_line_and_exit_2(
-    author: Author, run: Run, words: list[str], says: str
+async def test_what_is_wrong_is_one_line(
+    author: Author, run: Run, words: list[str], code: int, says: str
 ) -> None:
     await author.dispatch.open()
-    output = await run(*words, code=2)
+    output = await run(*words, code=code)
     assert output.startswith("penstock: ")
     assert output.count("\n") == 1
     assert says in output
 
 
 FULL = Path("/dev/full")
+PENSTOCK = f"{sys.executable} -P -m penstock.ui replay"
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is always full")
-@pytest.mark.parametrize("words", [["grep"], ["export", "-", "--queue", "mail"]])
+@pytest.mark.parametrize("words", ["grep", "export - --queue mail"])
 async def test_an_output_that_takes_nothing_is_said(
-    author: Author, environ: dict[str, str], words: list[str]
+    author: Author, environ: dict[str, str], words: str
 ) -> None:
     await author.dispatch.open()
     await author.scene()
-    with FULL.open("wb") as full:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "penstock.ui", "replay", *words),
-            stdout=full,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **environ},
-        )
-    _, said = await asyncio.wait_for(process.communicate(), 30)
-    assert said.decode() == "penstock: standard output: No space left on device\n"
-    assert process.returncode == 1
+    said, code = await in_a_shell(environ, f"{PENSTOCK} {words} > {FULL}")
+    assert said == "penstock: standard output: No space left on device\n"
+    assert code == 1
 
 
 async def test_an_export_that_nobody_reads_ends_quietly(author: Author, environ: dict[str, str]) -> None:
     await author.dispatch.open()
     await author.submit(50, payload={"text": "x" * 10_000})
-    export = f"{sys.executable} -P -m penstock.ui replay export - --queue mail"
+    said, code = await in_a_shell(
+        environ, f"{PENSTOCK} export - --queue mail | head -c 1; exit ${{PIPESTATUS[0]}}"
+    )
+    assert (said, code) == ("", 0)
+
+
+async def in_a_shell(environ: dict[str, str], line: str) -> tuple[str, int | None]:
+    """What a line of bash says on standard error, and its exit code."""
     process = await asyncio.create_subprocess_exec(
-        *("bash", "-c", f"{export} | head -c 1; exit ${{PIPESTATUS[0]}}"),
+        *("bash", "-c", line),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **environ},
     )
     _, said = await asyncio.wait_for(process.communicate(), 30)
-    assert (said, process.returncode) == (b"", 0)
+    return said.decode(), process.returncode
 
 
 async def test_export_and_import_from_the_command_line(author: Author, run: Run, tmp_path: Path) -> None:
