@@ -3,8 +3,7 @@ out again, cut short, or meet a job that moves, and does nothing twice."""
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,39 +25,15 @@ from penstock.core.story import find, tell
 from penstock.projections import bulk as module
 from penstock.projections.bulk import Operation, Outcome
 from penstock.projections.filters import PAGE
-from penstock.projections.projector import PartitionProjector
-from penstock.projections.store import ViewStore
+from projectors import fold, folding
 from servers import RealServer
 
 BATCHES: Final = itertools.count(1)
 
 
 @pytest.fixture
-async def redis(server: RealServer, namespace: str) -> AsyncIterator[Redis]:
-    async with connect(Settings(redis_url=Secret(server.url), namespace=namespace)) as client:
-        yield client
-
-
-@pytest.fixture
 def all_keys(namespace: str) -> Keys:
     return Keys(namespace)
-
-
-@pytest.fixture
-def keys(all_keys: Keys) -> PartitionKeys:
-    return all_keys.partition("mail")
-
-
-@asynccontextmanager
-async def folding(redis: Redis, *partitions: PartitionKeys) -> AsyncIterator[None]:
-    """Projectors at work."""
-    stop = asyncio.Event()
-    tasks = [asyncio.create_task(PartitionProjector(redis, keys).run(stop)) for keys in partitions]
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.gather(*tasks)
 
 
 async def submit(author: Author, count: int, **body: Any) -> list[str]:
@@ -324,7 +299,7 @@ async def test_fifty_thousand_jobs_are_retried_in_seconds(
         for _ in range(50):
             await submit(author, 1000)
         await fail(author, 50_000)
-        await PartitionProjector(redis, keys).catch_up(await ViewStore(redis, keys).load(), asyncio.Event())
+        await fold(redis, keys)
         async with asyncio.timeout(30):
             done = await run(redis, all_keys, act="retry", error="no such mailbox")
     assert done.done == 50_000

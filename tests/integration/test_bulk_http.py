@@ -1,64 +1,42 @@
 """Many at once and retention as people meet them: HTTP, the command line, a worker process that may die."""
 
-import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
+from redis.asyncio import Redis
 
-from apis import KEY, KEYS, api_settings, problems, running_api
+from apis import KEY, KEYS, problems
 from commands import Command
-from penstock.core.connection import connect
 from penstock.core.settings import Settings
-from penstock.projections.projector import run_projector
-from processes import JOB, Site, dismiss, eventually, exit_code, start_worker
-from servers import RealServer
+from processes import JOB, Site, dismiss, eventually, exit_code
+from projectors import projecting
 
 WAIT = 20
 
 
 @pytest.fixture
-def settings(server: RealServer, namespace: str, tmp_path: Path) -> Settings:
-    jobs = ("jobs_for_tests",)
-    return api_settings(server, namespace, tmp_path, api_keys=KEYS, jobs=jobs, retention_completed=0.01)
+def settings(settings: Settings) -> Settings:
+    return replace(settings, api_keys=KEYS, jobs=("jobs_for_tests",), retention_completed=0.01)
 
 
 @pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """An API with a projector beside it."""
-    async with projecting(settings), running_api(settings) as client:
-        client.headers["Authorization"] = f"Bearer {KEY}"
-        yield client
-
-
-@asynccontextmanager
-async def projecting(settings: Settings) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    task = asyncio.create_task(run_projector(settings, stop=stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, WAIT)
+async def api(settings: Settings, api: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+    """With a projector beside the API."""
+    api.headers["Authorization"] = f"Bearer {KEY}"
+    async with projecting(settings):
+        yield api
 
 
 @pytest.fixture
-async def site(settings: Settings) -> AsyncIterator[Site]:
-    async with connect(settings) as redis:
-        site = Site(settings, redis, "test")
-        await site.dispatch.open()
-        yield site
-
-
-@pytest.fixture
-def worker(penstock: Callable[..., Command], server: RealServer, namespace: str) -> Callable[[], Command]:
-    """Starts workers for operations."""
-    return lambda: start_worker(penstock, server, namespace, queues="penstock", lease=1)
+async def site(settings: Settings, redis: Redis) -> Site:
+    site = Site(settings, redis, "test")
+    await site.dispatch.open()
+    return site
 
 
 async def ended(api: httpx.AsyncClient, job_id: str) -> dict[str, Any]:
@@ -94,7 +72,7 @@ async def counts(site: Site) -> dict[str, int]:
 
 
 async def test_an_operation_is_looked_at_first_then_run_and_is_a_job_of_whoever_asked(
-    api: httpx.AsyncClient, site: Site, worker: Callable[[], Command]
+    api: httpx.AsyncClient, site: Site, operator: Callable[[], Command]
 ) -> None:
     jobs = await site.put(*[JOB] * 300)
     order = {"act": "cancel", "filter": {"queue": "test", "type": "test.echo"}}
@@ -102,7 +80,7 @@ async def test_an_operation_is_looked_at_first_then_run_and_is_a_job_of_whoever_
     assert (looked["count"], looked["complete"], len(looked["samples"])) == (300, True, 10)
     assert looked["samples"][0]["id"] == site.keys.job_id(jobs[0])
     assert "cancelled" not in await counts(site)
-    running = worker()
+    running = operator()
     headers = {"Idempotency-Key": "spring cleaning"}
     first = await api.post("/bulk", json=order, headers=headers)
     again = await api.post("/bulk", json=order, headers=headers)
@@ -135,18 +113,18 @@ async def test_an_order_that_makes_no_sense_is_refused_and_nothing_is_written(
 
 
 async def test_an_operation_survives_its_process_and_acts_on_each_job_once(
-    api: httpx.AsyncClient, site: Site, worker: Callable[[], Command]
+    api: httpx.AsyncClient, site: Site, operator: Callable[[], Command]
 ) -> None:
     for _ in range(10):
         await site.put(*[JOB] * 1000)
-    first = worker()
+    first = operator()
     operation = await begin(api, act="cancel", filter={"queue": "test"})
     await under_way(api, operation)
     first.signal(signal.SIGKILL)
     await exit_code(first)
     done = (await counts(site))["cancelled"]
     assert 0 < done < 10_000
-    second = worker()
+    second = operator()
     told = await ended(api, operation)
     assert told["state"] == "completed"
     assert told["result"]["done"] == 10_000 - done
@@ -155,11 +133,11 @@ async def test_an_operation_survives_its_process_and_acts_on_each_job_once(
 
 
 async def test_an_operation_can_be_stopped_and_what_is_done_is_done(
-    api: httpx.AsyncClient, site: Site, worker: Callable[[], Command]
+    api: httpx.AsyncClient, site: Site, operator: Callable[[], Command]
 ) -> None:
     for _ in range(15):
         await site.put(*[JOB] * 1000)
-    running = worker()
+    running = operator()
     operation = await begin(api, act="cancel", filter={"queue": "test"})
     await under_way(api, operation)
     assert (await api.post(f"/jobs/penstock/{operation}/cancel")).status_code == 200
@@ -208,7 +186,7 @@ async def test_what_is_kept_no_longer_answers_404_and_says_why(
 async def test_many_at_once_from_the_command_line(
     api: httpx.AsyncClient,
     site: Site,
-    worker: Callable[[], Command],
+    operator: Callable[[], Command],
     penstock: Callable[..., Command],
     settings: Settings,
 ) -> None:
@@ -222,7 +200,7 @@ async def test_many_at_once_from_the_command_line(
     looked = await ask("cancel", "--queue", "test", "--dry-run")
     assert "count" in looked
     assert site.keys.job_id(jobs[0]) in looked
-    running = worker()
+    running = operator()
     done = json.loads(await ask("cancel", "--queue", "test", "--wait", "20", "--json"))
     assert done["result"]["done"] == 3
     assert "is empty" in await ask("cancel", code=2)

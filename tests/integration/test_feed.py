@@ -7,7 +7,7 @@ import asyncio
 import json
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -31,32 +31,6 @@ from penstock.projections.feed_events import Wanted
 from penstock.projections.feed_stream import Outlet
 from servers import RealServer
 from sse import Follower, following
-
-
-@pytest.fixture
-def settings(server: RealServer, namespace: str, tmp_path: Path) -> Settings:
-    return api_settings(server, namespace, tmp_path)
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect(settings) as client:
-        yield client
-
-
-@pytest.fixture
-async def http(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_api(settings) as client:
-        yield client
-
-
-@pytest.fixture
-async def author(redis: Redis, settings: Settings) -> Author:
-    keys = partition(settings, "mail")
-    found = Author(redis, keys)
-    await found.enter()
-    await redis.sadd(keys.queues, keys.queue)
-    return found
 
 
 async def whole(redis: Redis, keys: PartitionKeys) -> list[Event]:
@@ -88,9 +62,9 @@ async def told(follower: Follower, events: list[Event]) -> None:
 
 
 async def test_every_event_comes_once_in_order_and_says_what_it_is_of(
-    http: httpx.AsyncClient, redis: Redis, author: Author
+    api: httpx.AsyncClient, redis: Redis, author: Author
 ) -> None:
-    async with following(http, "/events") as follower:
+    async with following(api, "/events") as follower:
         await author.scene()
         await author.scene()
         events = await whole(redis, author.keys)
@@ -110,18 +84,18 @@ async def test_every_event_comes_once_in_order_and_says_what_it_is_of(
 
 
 async def test_who_comes_back_gets_the_rest_wherever_the_stream_was_cut(
-    http: httpx.AsyncClient, redis: Redis, author: Author, settings: Settings
+    api: httpx.AsyncClient, redis: Redis, author: Author, settings: Settings
 ) -> None:
     other = Author(redis, partition(settings, "post"), seed=2)
     await other.enter()
-    async with following(http, "/events") as follower:
+    async with following(api, "/events") as follower:
         for _ in range(3):
             await asyncio.gather(author.scene(15), other.scene(15))
         logs = {it.keys.queue: await whole(redis, it.keys) for it in (author, other)}
         await follower.count(sum(map(len, logs.values())))
     chance = random.Random(3)
     for cut in chance.sample(range(len(follower.messages)), 12):
-        async with following(http, "/events", last=follower.messages[cut].id) as again:
+        async with following(api, "/events", last=follower.messages[cut].id) as again:
             await again.count(len(follower.messages) - cut - 1)
         for queue, events in logs.items():
             before = [m.data["position"] for m in follower.messages[: cut + 1] if m.data["queue"] == queue]
@@ -130,7 +104,7 @@ async def test_who_comes_back_gets_the_rest_wherever_the_stream_was_cut(
 
 
 async def test_a_client_that_comes_and_goes_while_much_happens_misses_nothing(
-    http: httpx.AsyncClient, redis: Redis, author: Author
+    api: httpx.AsyncClient, redis: Redis, author: Author
 ) -> None:
     seen: list[tuple[str, str]] = []
     last, busy = "", True
@@ -141,18 +115,18 @@ async def test_a_client_that_comes_and_goes_while_much_happens_misses_nothing(
             await author.scene(60)
         busy = False
 
-    async with following(http, "/events") as follower:
+    async with following(api, "/events") as follower:
         await author.submit(1)
         await follower.count(1)
     last, seen = follower.last, follower.events()
     working = asyncio.create_task(work())
     while busy:
-        async with following(http, "/events", last=last) as follower:
+        async with following(api, "/events", last=last) as follower:
             await follower.until(lambda messages: len(messages) > 100 or not busy)
         last, seen = follower.last, seen + follower.events()
     await working
     events = await whole(redis, author.keys)
-    async with following(http, "/events", last=last) as follower:
+    async with following(api, "/events", last=last) as follower:
         await follower.count(len(events) - len(seen))
     assert seen + follower.events() == [(event.tag, event.position) for event in events]
 
@@ -174,7 +148,7 @@ async def test_a_client_that_comes_and_goes_while_much_happens_misses_nothing(
     ],
 )
 async def test_filters_leave_out_what_is_not_asked_for_and_nothing_else(
-    http: httpx.AsyncClient,
+    api: httpx.AsyncClient,
     redis: Redis,
     author: Author,
     query: dict[str, str],
@@ -183,7 +157,7 @@ async def test_filters_leave_out_what_is_not_asked_for_and_nothing_else(
     await tagged(author, 20)
     before = len(await whole(redis, author.keys))
     # What began before is read from the log, what begins now is remembered.
-    async with following(http, "/events") as everything, following(http, "/events", **query) as follower:
+    async with following(api, "/events") as everything, following(api, "/events", **query) as follower:
         await author.scene()
         await tagged(author, 5)
         events = await whole(redis, author.keys)
@@ -202,10 +176,10 @@ async def tagged(author: Author, count: int) -> None:
 
 
 async def test_one_job_can_be_followed_even_before_much_else(
-    http: httpx.AsyncClient, redis: Redis, author: Author
+    api: httpx.AsyncClient, redis: Redis, author: Author
 ) -> None:
     [job] = await author.submit(1)
-    async with following(http, "/events", job=author.keys.job_id(job)) as follower:
+    async with following(api, "/events", job=author.keys.job_id(job)) as follower:
         await author.scene(80)
         events = [it for it in await whole(redis, author.keys) if it.job == job][1:]
         assert events
@@ -213,10 +187,10 @@ async def test_one_job_can_be_followed_even_before_much_else(
 
 
 async def test_a_new_queue_appears_by_itself_from_its_first_event_on(
-    http: httpx.AsyncClient, redis: Redis, author: Author, settings: Settings
+    api: httpx.AsyncClient, redis: Redis, author: Author, settings: Settings
 ) -> None:
     late = Author(redis, partition(settings, "late"))
-    async with following(http, "/events") as follower:
+    async with following(api, "/events") as follower:
         await author.submit(1)
         [first] = await follower.count(1)
         await late.enter()
@@ -225,39 +199,39 @@ async def test_a_new_queue_appears_by_itself_from_its_first_event_on(
         await follower.count(4)
         assert [it.data["position"] for it in follower.messages[1:]] == late.jobs
     # A cursor from before the queue was there means: all of it is new.
-    async with following(http, "/events", last=first.id) as follower:
+    async with following(api, "/events", last=first.id) as follower:
         await follower.count(3)
         assert [it.data["position"] for it in follower.messages] == late.jobs
 
 
 async def test_a_client_is_told_when_what_it_missed_is_gone(
-    http: httpx.AsyncClient, redis: Redis, author: Author
+    api: httpx.AsyncClient, redis: Redis, author: Author
 ) -> None:
-    async with following(http, "/events") as follower:
+    async with following(api, "/events") as follower:
         await author.submit(9)
         await follower.count(9)
     ids = [message.id for message in follower.messages]
     assert await redis.xtrim(author.keys.log, minid=author.jobs[3], approximate=False) == 3
     assert await redis.xdel(author.keys.log, author.jobs[5]) == 1
     for cut in (0, 3, 4):
-        async with following(http, "/events", last=ids[cut]) as follower:
+        async with following(api, "/events", last=ids[cut]) as follower:
             [first] = await follower.count(1)
             assert (first.event, "trimmed" in first.data["reason"]) == ("reset", True)
             [job] = await author.submit(1)
             assert (await follower.count(2))[1].data["position"] == job
         # And its id goes on from there.
-        async with following(http, "/events", last=first.id) as follower:
+        async with following(api, "/events", last=first.id) as follower:
             assert (await follower.count(1))[0].data["position"] == job
     for cut in (5, 6, 8):
-        async with following(http, "/events", last=ids[cut]) as follower:
+        async with following(api, "/events", last=ids[cut]) as follower:
             assert (await follower.count(1))[0].data["position"] == author.jobs[cut + 1]
 
 
 @pytest.mark.parametrize("last", ["nonsense", "all.", "one.", "all.zzzzzzzz1-1", "all.zzzzzzzz1-1." * 600])
 async def test_a_cursor_of_other_logs_is_answered_by_reset(
-    http: httpx.AsyncClient, author: Author, last: str
+    api: httpx.AsyncClient, author: Author, last: str
 ) -> None:
-    async with following(http, "/events", last=last) as follower:
+    async with following(api, "/events", last=last) as follower:
         [first] = await follower.count(1)
         assert first.event == "reset"
         await author.submit(2)
@@ -266,14 +240,14 @@ async def test_a_cursor_of_other_logs_is_answered_by_reset(
 
 
 async def test_a_cursor_ahead_of_the_log_is_answered_by_reset(
-    http: httpx.AsyncClient, redis: Redis, author: Author
+    api: httpx.AsyncClient, redis: Redis, author: Author
 ) -> None:
-    async with following(http, "/events") as follower:
+    async with following(api, "/events") as follower:
         await author.submit(2)
         _, last = await follower.count(2)
     ahead = last.id.rsplit("-", 1)[0] + "-ffff"
     await author.submit(1)
-    async with following(http, "/events", last=ahead) as follower:
+    async with following(api, "/events", last=ahead) as follower:
         [first] = await follower.count(1)
         assert first.event == "reset"
         assert "back in time" in first.data["reason"]
@@ -282,9 +256,9 @@ async def test_a_cursor_ahead_of_the_log_is_answered_by_reset(
 
 
 async def test_who_follows_is_told_when_the_log_becomes_another_one(
-    http: httpx.AsyncClient, redis: Redis, author: Author
+    api: httpx.AsyncClient, redis: Redis, author: Author
 ) -> None:
-    async with following(http, "/events", queue="mail") as follower:
+    async with following(api, "/events", queue="mail") as follower:
         await author.submit(2)
         [_, last] = await follower.count(2)
         await redis.delete(author.keys.log, author.keys.epoch, *author.keys.lanes)
@@ -293,7 +267,7 @@ async def test_who_follows_is_told_when_the_log_becomes_another_one(
         assert messages[2].event == "reset"
         [job] = await author.submit(1)
         assert (await follower.count(4))[3].data["position"] == job
-    async with following(http, "/events", queue="mail", last=last.id) as follower:
+    async with following(api, "/events", queue="mail", last=last.id) as follower:
         assert (await follower.count(1))[0].event == "reset"
 
 
@@ -302,11 +276,11 @@ async def test_a_killed_server_costs_no_event(
 ) -> None:
     server = make_server("redis", fsync="always")
     settings = api_settings(server, namespace, tmp_path)
-    async with connect(settings) as redis, running_api(settings) as http:
+    async with connect(settings) as redis, running_api(settings) as api:
         author = Author(redis, partition(settings, "mail"))
         await author.enter()
         await redis.sadd(author.keys.queues, "mail")
-        async with following(http, "/events") as follower:
+        async with following(api, "/events") as follower:
             await author.scene()
             await follower.count(60)
             server.restart()
@@ -326,7 +300,7 @@ async def narrow_connection(port: int) -> tuple[asyncio.StreamReader, asyncio.St
 
 
 async def test_a_client_that_does_not_read_is_told_so_and_closed(
-    http: httpx.AsyncClient, settings: Settings, redis: Redis, author: Author, monkeypatch: pytest.MonkeyPatch
+    api: httpx.AsyncClient, settings: Settings, redis: Redis, author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_stream, "MAX_HELD", 100_000)
     reader, writer = await narrow_connection(settings.api_port)
@@ -334,7 +308,7 @@ async def test_a_client_that_does_not_read_is_told_so_and_closed(
     await reader.readuntil(b"retry: ")
     transport: Any = writer.transport
     transport.pause_reading()
-    async with following(http, "/events") as quick:
+    async with following(api, "/events") as quick:
         for _ in range(60):
             await author.submit(10, payload={"text": "x" * 20_000})
         await told(quick, await whole(redis, author.keys))
@@ -351,7 +325,7 @@ async def test_a_client_that_does_not_read_is_told_so_and_closed(
 
 
 async def test_a_client_that_never_reads_is_cut_off(
-    http: httpx.AsyncClient, settings: Settings, redis: Redis, author: Author, monkeypatch: pytest.MonkeyPatch
+    api: httpx.AsyncClient, settings: Settings, redis: Redis, author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_routes, "PATIENCE_S", 0.3)
     gone, leave = asyncio.Event(), Feed._leave
@@ -367,7 +341,7 @@ async def test_a_client_that_never_reads_is_cut_off(
     await reader.readuntil(b"retry: ")
     transport: Any = writer.transport
     transport.pause_reading()
-    async with following(http, "/events") as quick:
+    async with following(api, "/events") as quick:
         for _ in range(30):
             await author.submit(10, payload={"text": "x" * 50_000})
         await told(quick, await whole(redis, author.keys))
@@ -382,10 +356,10 @@ async def test_a_client_that_never_reads_is_cut_off(
 
 
 async def test_an_idle_stream_gives_signs_of_life_that_keep_its_place(
-    http: httpx.AsyncClient, redis: Redis, author: Author, monkeypatch: pytest.MonkeyPatch
+    api: httpx.AsyncClient, redis: Redis, author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_stream, "KEEP_ALIVE_S", 0.1)
-    async with following(http, "/events", tag="blue") as follower:
+    async with following(api, "/events", tag="blue") as follower:
         await author.submit(50)
 
         async def further() -> bool:
@@ -396,7 +370,7 @@ async def test_an_idle_stream_gives_signs_of_life_that_keep_its_place(
                 await asyncio.sleep(0.02)
     assert follower.messages == []
     await redis.xtrim(author.keys.log, maxlen=1, approximate=False)
-    async with following(http, "/events", tag="blue", last=follower.last) as follower:
+    async with following(api, "/events", tag="blue", last=follower.last) as follower:
         await author.submit(1)
         async with asyncio.timeout(10):
             while follower.comments < 2:
@@ -407,9 +381,9 @@ async def test_an_idle_stream_gives_signs_of_life_that_keep_its_place(
 async def test_streams_end_in_order_when_the_api_leaves(settings: Settings, author: Author) -> None:
     stop = asyncio.Event()
     async with (
-        running_api(settings, stop) as http,
-        following(http, "/events") as exact,
-        following(http, "/feed") as condensed,
+        running_api(settings, stop) as api,
+        following(api, "/events") as exact,
+        following(api, "/feed") as condensed,
     ):
         await author.submit(3)
         await exact.count(3)
@@ -430,16 +404,16 @@ async def test_streams_end_in_order_when_the_api_leaves(settings: Settings, auth
         ("queue=" + "x" * 64, 400),
     ],
 )
-async def test_what_is_wrong_is_refused(http: httpx.AsyncClient, query: str, status: int) -> None:
-    answer = await http.get(f"/events?{query}")
+async def test_what_is_wrong_is_refused(api: httpx.AsyncClient, query: str, status: int) -> None:
+    answer = await api.get(f"/events?{query}")
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
 
 
 async def test_without_redis_the_answer_is_503(settings: Settings, server: RealServer) -> None:
-    async with running_api(settings) as http:
+    async with running_api(settings) as api:
         server.kill()
         for path in ("/events", "/feed"):
-            answer = await http.get(path)
+            answer = await api.get(path)
             assert answer.status_code == 503
             assert answer.headers["retry-after"]

@@ -1,61 +1,18 @@
 """The condensed feed: few messages however busy the log is, and in the end the truth."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
-from apis import api_settings, partition, running_api
+from apis import partition
 from histories import Author, completed, progress
-from penstock.core.connection import connect
 from penstock.core.log import Log
 from penstock.core.settings import Settings
-from penstock.projections.projector import run_projector
 from penstock.projections.rebuild import rebuild
-from servers import RealServer
+from projectors import projecting
 from sse import Message, following
-
-
-@pytest.fixture
-def settings(server: RealServer, namespace: str, tmp_path: Path) -> Settings:
-    return api_settings(server, namespace, tmp_path)
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect(settings) as client:
-        yield client
-
-
-@pytest.fixture
-async def http(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_api(settings) as client:
-        yield client
-
-
-@pytest.fixture
-async def author(redis: Redis, settings: Settings) -> Author:
-    found = Author(redis, partition(settings, "mail"))
-    await found.enter()
-    await redis.sadd(found.keys.queues, "mail")
-    return found
-
-
-@asynccontextmanager
-async def projecting(settings: Settings) -> AsyncIterator[None]:
-    """A projector at work."""
-    stop = asyncio.Event()
-    running = asyncio.create_task(run_projector(settings, stop=stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await running
 
 
 def states(messages: list[Message]) -> dict[str, str]:
@@ -74,24 +31,24 @@ def counts(messages: list[Message], queue: str = "mail") -> dict[str, int]:
     return dict(found[-1]) if found else {}
 
 
-async def listed(http: httpx.AsyncClient) -> dict[str, str]:
+async def listed(api: httpx.AsyncClient) -> dict[str, str]:
     """The same from the lists."""
-    page = (await http.get("/jobs/mail", params={"limit": 500})).json()
+    page = (await api.get("/jobs/mail", params={"limit": 500})).json()
     return {row["id"].rsplit(".", 1)[1]: row["state"] for row in page["jobs"]}
 
 
 async def test_a_page_that_applies_what_comes_shows_what_is(
-    http: httpx.AsyncClient, author: Author, settings: Settings
+    api: httpx.AsyncClient, author: Author, settings: Settings
 ) -> None:
-    async with projecting(settings), following(http, "/feed") as follower:
+    async with projecting(settings), following(api, "/feed") as follower:
         await follower.count(1)
         for _ in range(4):
             await author.scene(30)
-        figures = (await http.get("/queues/mail")).json()
+        figures = (await api.get("/queues/mail")).json()
         while sum(figures["counts"].values()) < len(author.jobs) or figures["lag_s"] > 0:
-            figures = (await http.get("/queues/mail")).json()
+            figures = (await api.get("/queues/mail")).json()
         truth = figures["counts"]
-        rows = await listed(http)
+        rows = await listed(api)
         await follower.until(lambda it: states(it) == rows and counts(it) == truth, "the page is right")
         rates = [it.data["queues"]["mail"]["rates"] for it in follower.messages[1:] if it.data["queues"]]
         assert max(it["submitted"] for it in rates) > 0
@@ -105,9 +62,9 @@ async def test_a_page_that_applies_what_comes_shows_what_is(
 
 
 async def test_a_busy_log_makes_few_messages_with_few_rows(
-    http: httpx.AsyncClient, author: Author, settings: Settings
+    api: httpx.AsyncClient, author: Author, settings: Settings
 ) -> None:
-    async with projecting(settings), following(http, "/feed") as follower:
+    async with projecting(settings), following(api, "/feed") as follower:
         await follower.count(1)
         began = time.monotonic()
         for _ in range(40):
@@ -120,30 +77,30 @@ async def test_a_busy_log_makes_few_messages_with_few_rows(
 
 
 async def test_who_comes_back_is_told_what_changed_meanwhile(
-    http: httpx.AsyncClient, author: Author, redis: Redis
+    api: httpx.AsyncClient, author: Author, redis: Redis
 ) -> None:
-    async with following(http, "/feed") as follower:
+    async with following(api, "/feed") as follower:
         await author.scene(20)
         await rebuild(redis, author.keys)
         await follower.until(lambda it: states(it).keys() == set(author.jobs))
     before = len(author.jobs)
     await author.scene(20)
     await rebuild(redis, author.keys)
-    async with following(http, "/feed", last=follower.last) as again:
+    async with following(api, "/feed", last=follower.last) as again:
         await again.until(lambda it: states(it).keys() >= set(author.jobs[before:]))
-        assert states(follower.messages) | states(again.messages) == await listed(http)
-        assert counts(again.messages) == (await http.get("/queues/mail")).json()["counts"]
-    async with following(http, "/feed", last="all.") as lost:
+        assert states(follower.messages) | states(again.messages) == await listed(api)
+        assert counts(again.messages) == (await api.get("/queues/mail")).json()["counts"]
+    async with following(api, "/feed", last="all.") as lost:
         assert (await lost.count(1))[0].event == "reset"
 
 
 async def test_nothing_is_told_before_the_views_have_seen_it(
-    http: httpx.AsyncClient, author: Author, redis: Redis
+    api: httpx.AsyncClient, author: Author, redis: Redis
 ) -> None:
-    async with following(http, "/feed") as follower:
+    async with following(api, "/feed") as follower:
         await follower.count(1)
         await author.submit(5)
-        async with following(http, "/events") as exact:
+        async with following(api, "/events") as exact:
             await author.submit(1)
             await exact.count(1)
         assert states(follower.messages) == {}
@@ -151,18 +108,18 @@ async def test_nothing_is_told_before_the_views_have_seen_it(
         await follower.until(lambda it: states(it).keys() == set(author.jobs))
     # And whoever comes before the views have seen the log is told as well.
     await author.submit(3)
-    async with following(http, "/feed") as follower:
+    async with following(api, "/feed") as follower:
         await follower.count(1)
         await rebuild(redis, author.keys)
         await follower.until(lambda it: states(it).keys() >= set(author.jobs[-3:]))
 
 
 async def test_one_job_is_followed_with_its_events(
-    http: httpx.AsyncClient, author: Author, redis: Redis, settings: Settings
+    api: httpx.AsyncClient, author: Author, redis: Redis, settings: Settings
 ) -> None:
     worker = await author.enter()
     [job] = await author.submit(1)
-    async with projecting(settings), following(http, "/feed", job=author.keys.job_id(job)) as follower:
+    async with projecting(settings), following(api, "/feed", job=author.keys.job_id(job)) as follower:
         await follower.count(1)
         [taken] = await author.take(worker, 1)
         for step in range(3):
@@ -180,7 +137,7 @@ def told(messages: list[Message]) -> list[str]:
 
 
 async def test_a_job_is_watched_beside_all_the_rest_by_one_stream(
-    http: httpx.AsyncClient, author: Author, redis: Redis, settings: Settings
+    api: httpx.AsyncClient, author: Author, redis: Redis, settings: Settings
 ) -> None:
     other = Author(redis, partition(settings, "post"))
     await redis.sadd(other.keys.queues, "post")
@@ -188,11 +145,11 @@ async def test_a_job_is_watched_beside_all_the_rest_by_one_stream(
     [job] = await author.submit(1)
     watch = author.keys.job_id(job)
     async with projecting(settings):
-        async with following(http, "/feed") as follower:
+        async with following(api, "/feed") as follower:
             await author.submit(1)
             await follower.until(lambda it: author.jobs[-1] in states(it))
         [taken] = await author.take(worker, 1)
-        async with following(http, "/feed", watch=watch, after=follower.last) as follower:
+        async with following(api, "/feed", watch=watch, after=follower.last) as follower:
             await author.finish(worker, [], [progress(taken, 0.5)])
             await author.submit(20)
             await other.submit(5)
@@ -201,7 +158,7 @@ async def test_a_job_is_watched_beside_all_the_rest_by_one_stream(
             await follower.until(lambda it: states(it).keys() >= {*author.jobs[2:], *other.jobs})
             assert states(follower.messages)[job] == "active"
             assert not any(it.event == "reset" for it in follower.messages)
-            async with following(http, "/feed") as plain:
+            async with following(api, "/feed") as plain:
                 await author.finish(worker, [completed(taken)])
                 await follower.until(
                     lambda it: states(it)[job] == "completed" and len(set(told(it))) == len(story)
@@ -220,20 +177,20 @@ async def test_a_job_is_watched_beside_all_the_rest_by_one_stream(
     ],
 )
 async def test_what_cannot_be_watched_is_refused(
-    http: httpx.AsyncClient, query: dict[str, str], status: int
+    api: httpx.AsyncClient, query: dict[str, str], status: int
 ) -> None:
-    assert (await http.get("/feed", params=query)).status_code == status
+    assert (await api.get("/feed", params=query)).status_code == status
 
 
 async def test_a_type_and_a_queue_can_be_followed(
-    http: httpx.AsyncClient, author: Author, redis: Redis, settings: Settings
+    api: httpx.AsyncClient, author: Author, redis: Redis, settings: Settings
 ) -> None:
     other = Author(redis, partition(settings, "post"))
     await other.enter()
     async with (
         projecting(settings),
-        following(http, "/feed", type="mail.bulk") as of_type,
-        following(http, "/feed", queue="post") as of_queue,
+        following(api, "/feed", type="mail.bulk") as of_type,
+        following(api, "/feed", queue="post") as of_queue,
     ):
         await author.submit(4, type="mail.send")
         bulk = await author.submit(4, type="mail.bulk")
@@ -246,9 +203,9 @@ async def test_a_type_and_a_queue_can_be_followed(
 
 
 async def test_a_log_that_became_another_one_is_told(
-    http: httpx.AsyncClient, author: Author, redis: Redis
+    api: httpx.AsyncClient, author: Author, redis: Redis
 ) -> None:
-    async with following(http, "/feed") as follower:
+    async with following(api, "/feed") as follower:
         await author.submit(2)
         await rebuild(redis, author.keys)
         await follower.until(lambda it: states(it).keys() == set(author.jobs))

@@ -2,8 +2,6 @@
 comes between."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -23,47 +21,8 @@ from penstock.projections.projector import PartitionProjector, run_projector
 from penstock.projections.rebuild import rebuild
 from penstock.projections.store import ViewStore
 from penstock.projections.views import SHAPE, Rows, Views, read, write_stats
+from projectors import fold, is_clean_fold, projecting
 from servers import RealServer
-
-
-@pytest.fixture
-def settings(server: RealServer, namespace: str) -> Settings:
-    return Settings(redis_url=Secret(server.url), namespace=namespace)
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def keys(namespace: str) -> PartitionKeys:
-    return Keys(namespace).partition("mail")
-
-
-@asynccontextmanager
-async def projecting(settings: Settings) -> AsyncIterator["asyncio.Task[None]"]:
-    """A running projector; it is stopped at the end, and must end without an error."""
-    stop = asyncio.Event()
-    task = asyncio.create_task(run_projector(settings, stop=stop))
-    try:
-        yield task
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 10)
-
-
-async def fold_all(redis: Redis, keys: PartitionKeys) -> None:
-    projector = PartitionProjector(redis, keys)
-    await projector.catch_up(await ViewStore(redis, keys).load(), asyncio.Event())
-
-
-async def is_clean_fold(redis: Redis, keys: PartitionKeys) -> bool:
-    """Whether the views are, byte for byte, what a rebuild makes of the log."""
-    before = await dump(redis, keys)
-    await rebuild(redis, keys)
-    return bool(before) and before == await dump(redis, keys)
 
 
 async def test_views_of_a_mixed_history_are_rebuilt_byte_for_byte(
@@ -86,7 +45,7 @@ async def test_views_of_a_mixed_history_agree_and_nothing_misfits(redis: Redis, 
     author = Author(redis, keys, seed=3)
     for _ in range(10):
         await author.scene()
-    await fold_all(redis, keys)
+    await fold(redis, keys)
     found = await rows(redis, keys)
     assert set(found) == set(author.jobs)
     counted = await stats(redis, keys)
@@ -107,7 +66,7 @@ async def test_a_log_of_many_pages_is_folded_as_one(redis: Redis, keys: Partitio
     worker = await author.enter()
     for _ in range(10):
         await author.finish(worker, [completed(one) for one in await author.take(worker, 100)])
-    await fold_all(redis, keys)
+    await fold(redis, keys)
     counted = await stats(redis, keys)
     assert (counted.totals.submitted, counted.counts().completed) == (len(author.jobs), 1000)
     assert counted.counts().waiting == len(author.jobs) - 1000
@@ -131,7 +90,7 @@ async def test_pages_of_big_events_are_short(
         return page
 
     monkeypatch.setattr(Log, "entries", entries)
-    await fold_all(redis, keys)
+    await fold(redis, keys)
     assert sizes[0] == 100
     assert all(size * 200_000 <= folding.PAGE_BYTES for size in sizes[1:8])
     assert sum(sizes) == len(author.jobs)
@@ -146,7 +105,7 @@ async def test_rows_that_are_no_longer_remembered_are_read_again(
     author = Author(redis, keys, seed=11)
     for _ in range(30):
         await author.scene(60)
-    await fold_all(redis, keys)
+    await fold(redis, keys)
     assert (await stats(redis, keys)).totals.misfits == 0
     monkeypatch.undo()
     assert await is_clean_fold(redis, keys)
@@ -195,7 +154,7 @@ async def test_losing_the_race_raises_and_loading_again_goes_on(redis: Redis, ke
     await author.submit(5)
     slow, fast = PartitionProjector(redis, keys), PartitionProjector(redis, keys)
     begun = await ViewStore(redis, keys).load()
-    await fold_all(redis, keys)
+    await fold(redis, keys)
     await author.submit(5)
     with pytest.raises(Overtaken):
         await slow.catch_up(begun, asyncio.Event())

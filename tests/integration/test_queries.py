@@ -12,42 +12,24 @@ import pytest
 from redis.asyncio import Redis
 
 from histories import Author, completed, folded, progress, rows
-from penstock.core.connection import command, connect
+from penstock.core.connection import command
 from penstock.core.dispatch import Delivery, Finished
 from penstock.core.errors import InvalidJob, NotFound
 from penstock.core.events import AttemptFailed, Failed, encode
-from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import STATES
 from penstock.core.log import Log
 from penstock.core.positions import milliseconds
-from penstock.core.settings import Secret, Settings
+from penstock.core.settings import Settings
 from penstock.projections.details import MAX_EVENTS
 from penstock.projections.figures import quantiles, rates
 from penstock.projections.histogram import RELATIVE_ERROR, bucket, merge
-from penstock.projections.projector import PartitionProjector
 from penstock.projections.queries import Queries
-from penstock.projections.store import ViewStore
 from penstock.projections.tally import Totals
 from penstock.projections.views import Minute
-from servers import RealServer
+from projectors import fold
 
 RANK = {"delayed": 0, "waiting": 0, "active": 1, "completed": 2, "failed": 2}
-
-
-@pytest.fixture
-def settings(server: RealServer, namespace: str) -> Settings:
-    return Settings(redis_url=Secret(server.url), namespace=namespace)
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def keys(namespace: str) -> PartitionKeys:
-    return Keys(namespace).partition("mail")
 
 
 @pytest.fixture
@@ -57,13 +39,8 @@ async def queries(redis: Redis, settings: Settings) -> AsyncIterator[Queries]:
     await queries.close()
 
 
-async def fold_up(redis: Redis, keys: PartitionKeys) -> None:
-    projector = PartitionProjector(redis, keys)
-    await projector.catch_up(await ViewStore(redis, keys).load(), asyncio.Event())
-
-
 async def fold_all(redis: Redis, keys: PartitionKeys) -> None:
-    await fold_up(redis, keys)
+    await fold(redis, keys)
     assert await folded(redis, keys)
 
 
@@ -158,7 +135,7 @@ class TestJob:
 
         async def project() -> None:
             while not over.is_set():
-                await fold_up(redis, keys)
+                await fold(redis, keys)
 
         tasks = [asyncio.create_task(look()), asyncio.create_task(project())]
         worker = await author.enter()

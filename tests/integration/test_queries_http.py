@@ -13,30 +13,13 @@ from redis.asyncio import Redis
 
 from histories import Author, completed
 from penstock.core.connection import connect
-from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import STATES
 from penstock.core.settings import Secret, Settings
 from penstock.projections.queries import Queries
 from penstock.projections.rebuild import rebuild
 from penstock.projections.routes import query_routes
 from penstock.ui.problems import EXCEPTION_HANDLERS
-from servers import RealServer
-
-
-@pytest.fixture
-def settings(server: RealServer, namespace: str) -> Settings:
-    return Settings(redis_url=Secret(server.url), namespace=namespace)
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def keys(namespace: str) -> PartitionKeys:
-    return Keys(namespace).partition("mail")
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from typing import Any, Final
 import httpx
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 import jobs_for_tests
-from apis import KEY, KEYS, api_settings, problems, running_api
+from apis import KEY, KEYS, api_settings, problems
 from commands import Command
 from histories import until
 from penstock.core.connection import connect
@@ -25,9 +26,9 @@ from penstock.core.positions import packed
 from penstock.core.settings import Secret, Settings
 from penstock.core.story import find
 from penstock.producer.client import Producer
-from penstock.projections.projector import run_projector
 from penstock.ui.redriving import Redriven, RedrivePreview, Redriving
-from processes import Site, dismiss, eventually, exit_code, start_worker
+from processes import Site, dismiss, eventually, exit_code
+from projectors import projecting
 from servers import RealServer
 
 WAIT: Final = 20
@@ -52,7 +53,7 @@ class Scene(Site):
                 for it in taken
             ]
             if not fail:
-                ends = [msgspec.structs.replace(end, body=b'{"ms":1.0}') for end in ends]
+                ends = [replace(end, body=b'{"ms":1.0}') for end in ends]
             await self.dispatch.cycle("w", 0, finished=ends)
         return jobs
 
@@ -79,20 +80,9 @@ class Scene(Site):
         return [(event.position, spec) for event, spec in specs if spec.origin]
 
 
-@asynccontextmanager
-async def projecting(settings: Settings) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    task = asyncio.create_task(run_projector(settings, stop=stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, WAIT)
-
-
 @pytest.fixture
-def settings(server: RealServer, namespace: str, tmp_path: Path) -> Settings:
-    return api_settings(server, namespace, tmp_path, api_keys=KEYS, jobs=("jobs_for_tests",))
+def settings(settings: Settings) -> Settings:
+    return replace(settings, api_keys=KEYS, jobs=("jobs_for_tests",))
 
 
 @asynccontextmanager
@@ -150,7 +140,7 @@ async def test_it_goes_on_from_where_it_was(scene: Scene) -> None:
     told: list[tuple[float, Redriven]] = []
 
     def report(fraction: float, so_far: Redriven) -> None:
-        told.append((fraction, msgspec.structs.replace(so_far)))
+        told.append((fraction, replace(so_far)))
         raise ConnectionError("the worker died")
 
     redriving = await scene.redriving()
@@ -265,7 +255,7 @@ async def test_sealed_payloads_are_opened_changed_and_sealed_again_and_shown_by_
         assert bytes(copy.payload).startswith(b'"sealed:')
         opened = scene.producer.seals.open(json.loads(bytes(copy.payload)), "test.echo", "payload")
         assert json.loads(opened) == patch
-    without = msgspec.structs.replace(settings, payload_keys=Secret(""))
+    without = replace(settings, payload_keys=Secret(""))
     async with scene_on(without) as scene:
         outcome = await scene.redriven("blind")
         assert (outcome.sent, outcome.refused) == (0, 1)
@@ -273,20 +263,13 @@ async def test_sealed_payloads_are_opened_changed_and_sealed_again_and_shown_by_
 
 
 @pytest.fixture
-async def api(settings: Settings, scene: Scene) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_api(settings) as client:
-        client.headers["Authorization"] = f"Bearer {KEY}"
-        yield client
-
-
-@pytest.fixture
-def worker(penstock: Callable[..., Command], server: RealServer, namespace: str) -> Callable[[], Command]:
-    """Starts workers for operations."""
-    return lambda: start_worker(penstock, server, namespace, queues="penstock", lease=1)
+def api(scene: Scene, api: httpx.AsyncClient) -> httpx.AsyncClient:
+    api.headers["Authorization"] = f"Bearer {KEY}"
+    return api
 
 
 async def test_over_http_it_is_a_job_that_is_cancelled_and_goes_on_under_its_id(
-    api: httpx.AsyncClient, scene: Scene, worker: Callable[[], Command]
+    api: httpx.AsyncClient, scene: Scene, operator: Callable[[], Command]
 ) -> None:
     jobs = await scene.ended(60)
     await scene.producer.limit("test", backlog=30)  # so that it cannot come to its end
@@ -294,7 +277,7 @@ async def test_over_http_it_is_a_job_that_is_cancelled_and_goes_on_under_its_id(
     looked = (await api.post("/redrive", json={**order, "dry_run": True})).json()
     assert (looked["count"], looked["seconds"], len(looked["samples"])) == (60, 0.1, 10)
     assert looked["samples"][0]["job"]["id"] == scene.keys.job_id(jobs[0])
-    running = worker()
+    running = operator()
     first = await api.post("/redrive", json=order)
     assert first.status_code == 202
     path = first.headers["location"]
@@ -332,7 +315,7 @@ async def test_by_the_command_line(
     settings: Settings,
     scene: Scene,
     penstock: Callable[..., Command],
-    worker: Callable[[], Command],
+    operator: Callable[[], Command],
 ) -> None:
     await scene.ended(3)
     environ = {
@@ -343,7 +326,7 @@ async def test_by_the_command_line(
     looked = penstock(*words, "--dry-run", **environ)
     assert await exit_code(looked) == 0
     assert 'value: "a" → "b"' in looked.output
-    running = worker()
+    running = operator()
     done = penstock(*words, "--follow", **environ)
     assert await exit_code(done, 40) == 0, done.output
     assert "completed" in done.output

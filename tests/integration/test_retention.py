@@ -5,13 +5,13 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from histories import Author, completed, dump, folded, rows, stats, until
+import projectors
+from histories import Author, completed, folded, rows, stats, until
 from penstock.core.connection import command, connect
 from penstock.core.control import Control, Standing, standing
 from penstock.core.dispatch import Dispatch, Finished, Submission
@@ -22,76 +22,33 @@ from penstock.core.log import Log
 from penstock.core.positions import order
 from penstock.core.settings import Secret, Settings
 from penstock.core.story import find, tell
-from penstock.projections.projector import PartitionProjector, run_projector
 from penstock.projections.rebuild import rebuild
 from penstock.projections.retention import Kept, Trimmer, kept
-from penstock.projections.store import ViewStore
 from penstock.projections.trimming import Batch, Trimming
+from projectors import fold, projecting, soon, sweep
 from servers import RealServer
 
 NEVER = 365 * 24 * 3600.0
 
 
 @pytest.fixture
-def settings(server: RealServer, namespace: str) -> Settings:
-    return soon(server, namespace)
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def keys(namespace: str) -> PartitionKeys:
-    return Keys(namespace).partition("mail")
-
-
-def soon(server: RealServer, namespace: str, **others: Any) -> Settings:
-    """Settings that keep an ended job for a millisecond."""
-    times = {f"retention_{name}": 0.001 for name in sorted(TERMINAL)}
-    return Settings(redis_url=Secret(server.url), namespace=namespace, **{**times, **others})
+def settings(settings: Settings) -> Settings:
+    return soon(settings)
 
 
 @asynccontextmanager
-async def projecting(settings: Settings) -> AsyncIterator[None]:
-    """A projector process's work, here, from the beginning: it folds and trims the queue `mail`."""
-    stop = asyncio.Event()
+async def trimming(settings: Settings) -> AsyncIterator[None]:
+    """A projector at work from the beginning: it folds and trims the queue `mail`."""
     async with connect(settings) as redis:
         await Dispatch(redis, Keys(settings.namespace).partition("mail")).open()
-    task = asyncio.create_task(run_projector(settings, stop=stop))
-    try:
+    async with projecting(settings):
         yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 10)
-
-
-@asynccontextmanager
-async def folding(redis: Redis, keys: PartitionKeys) -> AsyncIterator[None]:
-    """The fold alone: nothing is trimmed."""
-    stop = asyncio.Event()
-    task = asyncio.create_task(PartitionProjector(redis, keys).run(stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 10)
-
-
-async def fold(redis: Redis, keys: PartitionKeys) -> None:
-    await PartitionProjector(redis, keys).catch_up(await ViewStore(redis, keys).load(), asyncio.Event())
 
 
 async def is_clean_fold(redis: Redis, keys: PartitionKeys) -> bool:
-    """Whether the views are, byte for byte, what a rebuild makes of the log."""
+    """The same of views that have seen the whole log."""
     await fold(redis, keys)
-    before = await dump(redis, keys)
-    await rebuild(redis, keys)
-    after = await dump(redis, keys)
-    assert before == after
-    return bool(before)
+    return await projectors.is_clean_fold(redis, keys)
 
 
 async def complete(author: Author, count: int) -> list[str]:
@@ -128,14 +85,6 @@ async def log_of(redis: Redis, keys: PartitionKeys) -> list[str]:
     return [event.job for event in await Log(redis, keys).page("0-0", 100_000) if event.tag != "trimmed"]
 
 
-async def sweep(settings: Settings, redis: Redis, keys: PartitionKeys) -> None:
-    """Trim all that is due, with a projector at work."""
-    async with folding(redis, keys):
-        await until(lambda: folded(redis, keys), "all is folded")
-        await asyncio.wait_for(Trimmer(redis, keys, settings).sweep(asyncio.Event()), 20)
-        await until(lambda: folded(redis, keys), "all is folded")
-
-
 async def test_ended_jobs_go_and_all_others_stay_with_every_event(
     settings: Settings, redis: Redis, keys: PartitionKeys
 ) -> None:
@@ -169,7 +118,7 @@ async def test_a_log_trimmed_again_and_again_under_load_is_rebuilt_byte_for_byte
 ) -> None:
     author = Author(redis, keys, seed=8)
     stop = asyncio.Event()
-    async with projecting(settings), projecting(settings):
+    async with trimming(settings), trimming(settings):
         trimmers = [asyncio.create_task(Trimmer(redis, keys, settings).run(stop)) for _ in range(2)]
         for _ in range(25):
             await author.scene()
@@ -193,7 +142,7 @@ async def test_a_rebuild_in_the_middle_of_trimming_changes_nothing(
     settings: Settings, redis: Redis, keys: PartitionKeys
 ) -> None:
     author = Author(redis, keys, seed=4)
-    async with projecting(settings):
+    async with trimming(settings):
         for _ in range(12):
             await asyncio.gather(author.scene(), rebuild(redis, keys))
         await until(lambda: only_live(redis, keys), "all that ended is gone")
@@ -208,7 +157,7 @@ async def test_jobs_taken_up_again_at_any_moment_are_never_lost(
     """Requeued, dismissed, cancelled while trimmers work: a job that was told to run can run."""
     chance, author, control = random.Random(6), Author(redis, keys, seed=6), Control(redis, keys)
     requeued = dismissed = 0
-    async with projecting(settings), projecting(settings):
+    async with trimming(settings), trimming(settings):
         for _ in range(30):
             jobs = await fail(author, 30)
             known = [it for it in [standing(await tell(redis, keys, job)) for job in jobs] if it]
@@ -364,9 +313,9 @@ async def test_facts_about_the_queue_and_strays_go_when_they_are_old_and_their_e
 
 
 async def test_each_outcome_is_kept_for_its_time_and_the_queue_may_say_another(
-    server: RealServer, namespace: str, redis: Redis, keys: PartitionKeys
+    settings: Settings, redis: Redis, keys: PartitionKeys
 ) -> None:
-    settings = soon(server, namespace, retention_failed=NEVER)
+    settings = soon(settings, retention_failed=NEVER)
     author = Author(redis, keys)
     done, dead = await complete(author, 5), await fail(author, 5)
     await sweep(settings, redis, keys)
@@ -423,10 +372,10 @@ async def test_the_marks_of_ends_that_were_taken_up_go_with_their_jobs(
 async def test_memory_is_flat_under_a_load_that_does_not_end(
     make_server: Callable[..., RealServer], namespace: str
 ) -> None:
-    settings = soon(make_server(), namespace)
+    settings = soon(Settings(redis_url=Secret(make_server().url), namespace=namespace))
     keys = Keys(namespace).partition("mail")
     used: list[int] = []
-    async with connect(settings) as redis, projecting(settings):
+    async with connect(settings) as redis, trimming(settings):
         author = Author(redis, keys)
         worker = await author.enter()
         for _ in range(6):
