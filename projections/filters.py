@@ -27,7 +27,7 @@ from penstock.core.jobs.bulk import QUEUE, Filter
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.lifecycle import Job, State, legible, positions, read_row
 from penstock.core.log import Log
-from penstock.core.positions import START, milliseconds, order, packed, undelta, unpacked
+from penstock.core.positions import START, before, milliseconds, order, packed, undelta, unpacked
 from penstock.projections.views import Counts, Stats, read_stats
 
 PAGE: Final = 200
@@ -106,31 +106,32 @@ class Search:
     `settled`: only jobs to which nothing has happened since. `full`: events are read in any case.
     """
 
+    archived: Final = False
+
     def __init__(
         self, redis: Redis, keys: PartitionKeys, wanted: Wanted, *, asked: int, settled: bool, full: bool
     ) -> None:
         self.keys: Final = keys
-        self._redis: Final = redis
-        self._filter: Final = wanted.filter
-        self._states: Final = wanted.states()
+        self.redis: Final = redis
+        self.log: Final = Log(redis, keys)
+        self.filter: Final = wanted.filter
+        self.states: Final = wanted.states()
+        self.full: Final = full or bool(wanted.filter.error or wanted.filter.tag)
         self._asked: Final = asked
         self._settled: Final = settled
-        self._full: Final = full or bool(wanted.filter.error or wanted.filter.tag)
-        self._log: Final = Log(redis, keys)
 
     async def size(self) -> int:
         """How many jobs are to be looked at, about."""
         counts = (await self._types()).values()
-        return sum(getattr(count, state) for count in counts for state in self._states)
+        return sum(getattr(count, state) for count in counts for state in self.states)
 
     async def pages(self, after: str = "", count: int = PAGE) -> AsyncIterator[Page]:
         """All that fits, from the job after a position on if one is given; `count` looked at at a time."""
-        indexes = [self.keys.index(state, type) for type in await self._types() for state in self._states]
-        first, last = self._bounds()
-        if after:
-            first = b"(" + packed(after)
+        indexes = [self.keys.index(state, type) for type in await self._types() for state in self.states]
+        since, until = self.bounds()
+        first, last = b"(" + packed(after or since), b"[" + packed(until)
         while indexes:
-            pipeline = self._redis.pipeline(transaction=True)
+            pipeline = self.redis.pipeline(transaction=True)
             for index in indexes:
                 pipeline.zrangebylex(index, first, last, 0, count)
             places = nsmallest(count, (place for some in await pipeline.execute() for place in some))
@@ -142,47 +143,58 @@ class Search:
     async def removed(self) -> int:
         """How many jobs that ended as is meant retention has removed since the log began: of any type and
         time, for nothing else is known of them."""
-        raw = await command(self._redis, "GET", self.keys.stats)
+        raw = await command(self.redis, "GET", self.keys.stats)
         trimmed = (read_stats(raw) if raw else Stats()).trimmed
-        return sum(getattr(trimmed, state, 0) for state in self._states)
+        return sum(getattr(trimmed, state, 0) for state in self.states)
 
     async def _types(self) -> dict[str, Counts]:
-        raw = await command(self._redis, "GET", self.keys.stats)
+        raw = await command(self.redis, "GET", self.keys.stats)
         types = (read_stats(raw) if raw else Stats()).types
-        wanted = self._filter.type
+        wanted = self.filter.type
         return {type: counts for type, counts in types.items() if not wanted or type == wanted}
 
-    def _bounds(self) -> tuple[bytes, bytes]:
-        """Where in an index to begin and to end."""
-        until = min(self._asked + 1, _ms(self._filter.until) if self._filter.until else self._asked + 1)
-        since = b"[" + packed(f"{_ms(self._filter.since)}-0") if self._filter.since else b"-"
-        return since, b"(" + packed(f"{max(until, 0)}-0")
+    def bounds(self) -> tuple[str, str]:
+        """The positions after which, and up to which, the jobs were submitted that are meant."""
+        until = self._asked + 1
+        if self.filter.until is not None:
+            until = min(until, _ms(self.filter.until))
+        return before(_ms(self.filter.since) if self.filter.since is not None else 0), before(until)
 
     async def _fitting(self, places: Sequence[bytes]) -> Page:
-        rows = await command(self._redis, "HMGET", self.keys.jobs, *places)
+        rows = await command(self.redis, "HMGET", self.keys.jobs, *places)
         found = []
         for place, raw in zip(places, rows, strict=True):
             job = Found(unpacked(place), read_row(raw)) if raw else None
-            if job is not None and job.row.state in self._states and self._is_settled(job):
+            if job is not None and job.row.state in self.states and self.is_settled(job):
                 found.append(job)
         page = Page(len(places), unpacked(places[-1]), found, gone=sum(raw is None for raw in rows))
-        if self._full and found:
-            page.found = await self._read(found)
+        if self.full and found:
+            page.found = await Reading(self.log, self.filter).fitting(found)
             page.gone += sum(job.standing is None for job in found)
         return page
 
-    def _is_settled(self, job: Found) -> bool:
+    def is_settled(self, job: Found) -> bool:
+        """Whether nothing has happened to a job since the moment, or that is all the same."""
         _, _, last = job.row.history.rpartition(" ")
         newest = undelta(job.position, last) if last else job.position
         return not self._settled or milliseconds(newest) <= self._asked
 
-    async def _read(self, jobs: Sequence[Found]) -> list[Found]:
-        """Those that fit by their events too, and where they stand."""
+
+class Reading:
+    """What a filter must know of jobs beyond their rows, read from their log."""
+
+    def __init__(self, log: Log, wanted: Filter) -> None:
+        self._log: Final = log
+        self._wanted: Final = wanted
+
+    async def fitting(self, jobs: Sequence[Found]) -> list[Found]:
+        """Those that fit by their events too, and where they stand; where a job's events are not there, its
+        `standing` stays None."""
         events = await self._events(jobs)
         found = []
         for job in jobs:
             job.standing = standing(events[job.position])
-            if job.standing is not None and fits(self._filter, job.standing, events[job.position]):
+            if job.standing is not None and fits(self._wanted, job.standing, events[job.position]):
                 found.append(job)
         return found
 

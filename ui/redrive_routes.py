@@ -1,6 +1,6 @@
 """Redriving over HTTP.
 
-    POST /redrive   {"filter", "patch", "rate", "id", "dry_run"}
+    POST /redrive   {"filter", "patch", "rate", "id", "archived", "dry_run"}
                     200   a dry run: how many jobs would be submitted again, what would change in the first
                           ten, and which could not be; or a redrive of this `id` that runs or is complete
                     202   the redrive, a job: GET /jobs/penstock/{id} tells its progress and its outcome,
@@ -30,7 +30,7 @@ from penstock.producer.intake import JobRequest
 from penstock.producer.reading import read_fields
 from penstock.producer.routes import JSON, accepted, trace_of, with_key
 from penstock.ui.bulk_routes import MAX_ORDER
-from penstock.ui.redriving import Redriving
+from penstock.ui.redriving import Redriving, archive_for
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -48,7 +48,7 @@ def redrive_routes(producer: Producer) -> list[HTTPRouteHandler]:
     async def redrive(request: AnyRequest) -> ASGIResponse:
         media_type(request, JSON)
         told = read_fields(await whole(request, MAX_ORDER, "redrive"), RedriveRequest)
-        order = Redrive(filter=told.filter, patch=told.patch, rate=told.rate, id=told.id)
+        order = Redrive(**{name: getattr(told, name) for name in Redrive.__struct_fields__})
         by = request.user.name
         if told.dry_run:
             seconds, micros = await producer.redis.time()
@@ -57,6 +57,7 @@ def redrive_routes(producer: Producer) -> list[HTTPRouteHandler]:
             preview = await redriving.preview(reveal=request.user.reveal)
             headers = {"cache-control": "no-store"}
             return ASGIResponse(body=_encode(preview), headers=headers, media_type=JSON)
+        archive_for(order, producer.settings)
         key = f"redrive:{order.id}" if order.id else ""
         job = with_key(JobRequest(type=TYPE, payload=msgspec.Raw(_encode(order)), key=key), request)
         [answer] = await producer.accept(QUEUE, [job], by=by, trace=trace_of(request))

@@ -7,24 +7,27 @@ its idempotency key; so a redrive that lay still for longer than such keys are r
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from penstock.core.control import Standing
-from penstock.core.errors import Permanent, Refused
+from penstock.core.errors import FieldProblem, InvalidJob, Permanent, Refused
 from penstock.core.events import Event, Progressed, decode
 from penstock.core.jobs.redrive import TYPE, Redrive
 from penstock.core.keys import PartitionKeys
 from penstock.core.merge_patch import Change, differences
 from penstock.core.positions import milliseconds
 from penstock.core.sealing import Seals, is_sealed, opened
+from penstock.core.settings import Settings
 from penstock.producer.client import Producer
 from penstock.producer.redrive import Copier, Sender
 from penstock.projections.bulk import PREVIEW_S, SAMPLES
 from penstock.projections.details import JobSummary, summary
-from penstock.projections.filters import PAGE, Found, Page, Selection
+from penstock.projections.filters import PAGE, Found, Page, Search, Selection
+from penstock.projections.replay.archive import Archive
+from penstock.projections.replay.removed import Removed, searches
 
 MAX_NAMED: Final = 20
 MAX_WORDS: Final = 500
@@ -52,7 +55,8 @@ class RedrivePreview(msgspec.Struct):
     """What a redrive would do: how many jobs it would submit, how many it could not and the first of them,
     and the first ten copies. `complete` is false where counting took too long, and there may be more.
     `seconds`: how long it would take at its rate. `removed`: jobs that ended in the states that are meant
-    and that retention has removed from the queues that are meant, whichever they were."""
+    and that retention has removed from the queues that are meant, whichever they were; 0 where the archive
+    tells of them."""
 
     count: int = 0
     complete: bool = True
@@ -66,7 +70,8 @@ class RedrivePreview(msgspec.Struct):
 class Redriven(msgspec.Struct):
     """What a redrive has done so far. `looked`: jobs looked at; `matched`: those that fit; of these `sent`,
     `known` (sent before, by this redrive), and `refused`, the first of which are named. `gone`: removed by
-    retention before the redrive came to them. `queue`, `after`: how far it is."""
+    retention before the redrive came to them. `queue`, `archived`, `after`: how far it is; of each queue come
+    the jobs that are kept first, then those of the archive."""
 
     looked: int = 0
     matched: int = 0
@@ -76,23 +81,27 @@ class Redriven(msgspec.Struct):
     refusals: list[Refusal] = []
     gone: int = 0
     queue: str = ""
+    archived: bool = False
     after: str = ""
 
 
 class Redriving:
-    """One redrive, asked for at a moment (Unix ms). `id`: its own, or that of its job."""
+    """One redrive, asked for at a moment (Unix ms). `id`: its own, or that of its job. Raises Refused: it is
+    for an archive, and there is none."""
 
     def __init__(self, producer: Producer, order: Redrive, *, asked: int, id: str, by: str) -> None:
         self._producer: Final = producer
         self._order: Final = order
         self._copier: Final = Copier(producer, id, order.patch, by=by)
+        self._archive: Final = archive_for(order, producer.settings)
         self._selection: Final = Selection(producer.redis, producer.keys, order, asked=asked, settled=True)
 
     async def preview(self, *, reveal: bool = False) -> RedrivePreview:
         """Look at all of it, for ten seconds at most. `reveal`: show what is sealed."""
         told, began = RedrivePreview(), time.monotonic()
-        async for search in self._selection.searches(full=True):
-            told.removed += await search.removed()
+        async for search in self._searches():
+            if self._archive is None and isinstance(search, Search):
+                told.removed += await search.removed()
             async for page in search.pages():
                 for job, stands in self._meant(page):
                     self._look(told, search.keys, job, stands, reveal=reveal)
@@ -107,20 +116,24 @@ class Redriving:
         """Carry it out, from where `done` says on; `report` gets how far it is (0 to 1) after each step.
         Stops between two steps when it is cancelled: what is sent is sent. Raises Unavailable."""
         outcome = done or Redriven()
-        searches = [it async for it in self._selection.searches(full=True)]
-        total = max(1, sum([await search.size() for search in searches]))
-        for search in searches:
-            if search.keys.queue < outcome.queue:
+        all_searches = [it async for it in self._searches()]
+        total = max(1, sum([await search.size() for search in all_searches]))
+        for search in all_searches:
+            here, reached = (search.keys.queue, search.archived), (outcome.queue, outcome.archived)
+            if here < reached:
                 continue
-            after = outcome.after if search.keys.queue == outcome.queue else ""
+            after = outcome.after if here == reached else ""
             sender = Sender(self._producer, search.keys.queue, self._order.rate)
             async for page in search.pages(after, self._page):
                 await self._redrive(search.keys, page, sender, outcome)
                 outcome.looked += page.looked
                 outcome.gone += page.gone
-                outcome.queue, outcome.after = search.keys.queue, page.last
+                outcome.queue, outcome.archived, outcome.after = *here, page.last
                 report(min(1.0, outcome.looked / total), outcome)
         return outcome
+
+    def _searches(self) -> AsyncIterator[Search | Removed]:
+        return searches(self._selection, self._archive, full=True)
 
     @property
     def _page(self) -> int:
@@ -166,6 +179,15 @@ class Redriving:
             before = msgspec.json.decode(self._copier.opened(spec))
             changes = [] if hidden else differences(before, msgspec.json.decode(payload))
             told.samples.append(Sample(summary(keys, job.position, job.row), changes, hidden))
+
+
+def archive_for(order: Redrive, settings: Settings) -> Archive | None:
+    """The archive that a redrive reads, if it does. Raises Refused: there is none."""
+    if not order.archived:
+        return None
+    if not settings.archive_url:
+        raise InvalidJob([FieldProblem("archived", "needs an archive, and PENSTOCK_ARCHIVE_URL is not set")])
+    return Archive(settings.archive_url)
 
 
 def taken_up(events: Sequence[Event], *, now: int, memory: float, seals: Seals | None) -> Redriven:

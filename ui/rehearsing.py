@@ -23,11 +23,12 @@ from penstock.core.artifacts import open_artifacts
 from penstock.core.connection import connect
 from penstock.core.jobs.bulk import Filter
 from penstock.core.keys import Keys
-from penstock.core.lifecycle import State
+from penstock.core.lifecycle import State, positions
 from penstock.core.sealing import is_sealed
 from penstock.core.settings import Settings
-from penstock.core.story import tell
 from penstock.projections.filters import Selection
+from penstock.projections.replay.archive import Archive
+from penstock.projections.replay.removed import searches
 
 MAX_JOBS: Final = 100_000
 MAX_TOLD: Final = 100
@@ -36,11 +37,13 @@ _TOLD: Final[tuple[Verdict, ...]] = ("worse", "differs", "better", "not run")
 
 class Stretch(msgspec.Struct, frozen=True):
     """Which jobs: those of the filter (which names the queue) and of `types`, if any, that completed or
-    failed; the first `limit` of them in the order of submission."""
+    failed; the first `limit` of them in the order of submission. `archived`: also jobs that retention has
+    removed, after the others."""
 
     filter: Filter
     types: tuple[str, ...] = ()
     limit: int = 1_000
+    archived: bool = False
 
     def states(self) -> tuple[State, ...]:
         """A rehearsal compares ends."""
@@ -105,11 +108,12 @@ class Rehearsal:
         async with connect(self._settings) as redis:
             seconds, micros = await redis.time()
             now = seconds * 1000 + micros // 1000
+            archive = Archive(self._settings.archive_url) if stretch.archived else None
             selection = Selection(redis, keys, stretch, asked=now, settled=False)
-            async for search in selection.searches(full=False):
+            async for search in searches(selection, archive, full=False):
                 async for page in search.pages(count=ACT):
                     jobs = [job for job in page.found if not stretch.types or job.row.type in stretch.types]
-                    stories = [await tell(redis, search.keys, job.position) for job in jobs[:left]]
+                    stories = [await search.log.read(positions(job.position, job.row)) for job in jobs[:left]]
                     told = [
                         recorded(search.keys.job_id(job.position), events)
                         for job, events in zip(jobs, stories, strict=False)

@@ -40,6 +40,9 @@ def redrive(
     id: Annotated[
         str, typer.Option(help="A name of your own: started again under it, it goes on and doubles nothing.")
     ] = "",
+    archived: Annotated[
+        bool, typer.Option("--archived", help="Also jobs that retention has removed, from the archive.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing: count, and show some.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Show how far it is; Ctrl-C cancels it.")] = False,
     url: ApiUrl = "",
@@ -54,7 +57,7 @@ def redrive(
     wanted = {"queue": queue, "type": type, "state": state, "error": error, "tag": tag}
     wanted |= {"since": _moment("--since", since), "until": _moment("--until", until)}
     order: dict[str, Any] = {"filter": {name: text for name, text in wanted.items() if text}}
-    order |= {"rate": rate, "id": id, "patch": _patch(patch)}
+    order |= {"rate": rate, "id": id, "patch": _patch(patch), "archived": archived}
     api = Api(read_settings(), url)
     found = api.ask("POST", "/redrive", {**order, "dry_run": dry_run})
     if follow and not dry_run:

@@ -10,8 +10,9 @@ import msgspec
 import typer
 
 from penstock.core.errors import Refused
-from penstock.core.settings import Secret, Settings, read_settings
+from penstock.core.settings import Secret, Settings
 from penstock.ui.lifeline import exit_now
+from penstock.ui.replay_options import ArchiveUrl, asked_settings
 
 if TYPE_CHECKING:
     from penstock.core.jobs.bulk import Filter
@@ -36,6 +37,10 @@ def rehearse(
     limit: Annotated[
         int, typer.Option(min=1, max=100_000, help="At most so many jobs, oldest first.")
     ] = 1_000,
+    archived: Annotated[
+        bool, typer.Option("--archived", help="Also jobs that retention has removed, from the archive.")
+    ] = False,
+    archive: ArchiveUrl = "",
     concurrency: Annotated[int, typer.Option(min=1, max=1_000, help="Jobs at a time.")] = 16,
     jobs: Annotated[str, typer.Option(help="Modules with your own jobs, like myapp.jobs,other.jobs.")] = "",
     url: Annotated[
@@ -54,9 +59,11 @@ def rehearse(
     from penstock.ui.processes import load_handlers
     from penstock.ui.rehearsing import Rehearsal, Stretch
 
-    settings = _settings(queue, jobs)
+    settings = _settings(queue, jobs, archive)
+    if archived and not settings.archive_url:
+        raise Refused("say where the archive is: --archive s3://bucket/folder, or PENSTOCK_ARCHIVE_URL")
     told = {"queue": queue, "state": state, "tag": tag, "error": error}
-    stretch = Stretch(_filter(told, since, until), tuple(type or ()), limit)
+    stretch = Stretch(_filter(told, since, until), tuple(type or ()), limit, archived)
     if state not in ("", "completed", "failed"):
         raise Refused(f"--state {state}: a rehearsal compares jobs that completed or failed")
     load_handlers(settings)
@@ -83,10 +90,8 @@ async def _rehearse(rehearsal: "Rehearsal", stretch: "Stretch", at_once: int) ->
         return await rehearsal.run(stretch, at_once=at_once, report=_tell)
 
 
-def _settings(queue: str, jobs: str) -> Settings:
-    from penstock.ui.embedded import with_server
-
-    settings = with_server(read_settings())
+def _settings(queue: str, jobs: str, archive: str) -> Settings:
+    settings = asked_settings(archive)
     modules = tuple(word.strip() for word in jobs.split(",") if word.strip())
     return msgspec.structs.replace(settings, queues=(queue,), jobs=modules or settings.jobs)
 

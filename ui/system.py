@@ -7,7 +7,7 @@ import msgspec
 from penstock.consumers.context import Context
 from penstock.consumers.handlers import handler
 from penstock.core.connection import connect
-from penstock.core.errors import Permanent
+from penstock.core.errors import Permanent, Refused
 from penstock.core.events import Event, Submitted, decode
 from penstock.core.jobs.bulk import Bulk
 from penstock.core.jobs.redrive import Redrive
@@ -58,7 +58,11 @@ def enter_handlers(settings: Settings) -> None:
             memory, seals = settings.idempotency_ttl, producer.seals
             done = taken_up(asked.events, now=seconds * 1000 + micros // 1000, memory=memory, seals=seals)
             id = order.id or context.job_id
-            return await Redriving(producer, order, asked=asked.at, id=id, by=asked.by).run(report, done)
+            try:
+                redriving = Redriving(producer, order, asked=asked.at, id=id, by=asked.by)
+            except Refused as refusal:
+                raise Permanent(str(refusal)) from None
+            return await redriving.run(report, done)
 
 
 async def _asked(producer: Producer, context: Context) -> _Asked:

@@ -36,13 +36,15 @@ class Redrive(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     Only ended jobs are meant: `failed` ones, unless the filter names another state. `patch`: a JSON merge
     patch (RFC 7396) to each payload. `rate`: at most so many jobs per second, 0 is as fast as it goes.
-    `id`: a name under which it can be started again; that of its job if empty.
+    `id`: a name under which it can be started again; that of its job if empty. `archived`: also jobs that
+    retention has removed, which the archive tells of.
     """
 
     filter: Filter
     patch: dict[str, Any] = {}
     rate: Annotated[float, msgspec.Meta(ge=0, le=MAX_RATE)] = 0
     id: RedriveId = ""
+    archived: bool = False
 
     def __post_init__(self) -> None:
         state = self.filter.state

@@ -63,7 +63,8 @@ class LongPast(Past):
         rows = {job: self._then[job] for job in jobs if job in self._then}
         unknown = [job for job in jobs if job not in rows]
         rows |= await super().rows_then(unknown)
-        fates = await self._history.fates([job for job in unknown if job not in rows], self.last)
+        lost = sorted((job for job in unknown if job not in rows), key=order)
+        fates = await self._history.fates(lost, self.last)
         return rows | {job: row for job, row in fates.rows.items() if job not in fates.gone}
 
     async def facts(self) -> AsyncGenerator[AnyBody | None, None]:

@@ -9,7 +9,7 @@ is read from the archive.
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence, Set
+from collections.abc import AsyncGenerator, Callable, Sequence, Set
 from contextlib import aclosing
 from typing import Final
 
@@ -121,18 +121,12 @@ class History(Log):
             before = succeeding(segment.after)
         return []
 
-    async def fates(self, jobs: Collection[str], upto: str) -> Fates:
-        """What had become of jobs (positions) after the event at a position. Goes through all that was
-        written since the first of them was submitted: meant for jobs of which no view tells any more."""
-        told, wanted = Fates(), {job.encode() for job in jobs}
-        if not wanted:
-            return told
-        begin = preceding(min(jobs, key=order))
-        async with aclosing(pages(self, Span(begin, upto))) as reading:
-            async for page in reading:
-                told.add(page, wanted)
-                if len(told.gone) == len(wanted):
-                    break
+    async def fates(self, jobs: Sequence[str], upto: str) -> Fates:
+        """What had become of jobs (positions, in order) after the event at a position."""
+        told = Fates()
+        async with aclosing(following(self, jobs, told, upto)) as reading:
+            async for _ in reading:
+                pass
         return told
 
     async def pick(self, positions: Sequence[str]) -> list[Entry]:
@@ -207,6 +201,21 @@ class History(Log):
         while len(self._loaded) > _KEPT:
             self._loaded.popitem(last=False)
         return loaded
+
+
+async def following(log: Log, jobs: Sequence[str], told: Fates, upto: str) -> AsyncGenerator[None, None]:
+    """Fill in what became of jobs (positions, in order) up to a position, page by page. Goes through all that
+    was written since the first of them was submitted, until retention has let all of them go: meant for jobs
+    of which no view tells any more."""
+    wanted = {job.encode() for job in jobs}
+    if not wanted:
+        return
+    async with aclosing(pages(log, Span(preceding(jobs[0]), upto))) as reading:
+        async for page in reading:
+            told.add(page, wanted)
+            if len(told.gone) == len(wanted):
+                return
+            yield
 
 
 async def opened(redis: Redis, keys: PartitionKeys, archive: Archive | None) -> tuple[Log, Standing]:
