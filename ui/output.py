@@ -2,13 +2,16 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from penstock.core.errors import Misconfigured, NotFound, PenstockError, Refused, WrongState
+
+_QUIET: Final = "bright_black"  # for what is nothing, so that what is something is seen
 
 
 def exit_code(error: PenstockError) -> int:
@@ -34,7 +37,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
             right = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
             table.add_column(column, justify="right" if right else "left", overflow="fold")
         for row in cells:
-            table.add_row(*row)
+            table.add_row(*(Text(cell, style=_QUIET if cell == "0" else "") for cell in row))
         Console(highlight=False, markup=False).print(table)
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
@@ -54,6 +57,8 @@ def print_facts(facts: Sequence[tuple[str, Any]]) -> None:
 def _text(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.1f}"
     if isinstance(value, dict | list):

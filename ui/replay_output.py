@@ -33,6 +33,10 @@ COLOURS: Final = {
 }
 # Handlers may say much: of signs of progress that follow one another the last one is shown.
 _TALK: Final = ("progressed", "logged")
+_USUAL: Final = (
+    "1795518653189-000"  # as long as most positions are: ids are as wide as this, or the widest yet
+)
+_WIDEST: Final = 60
 
 
 def print_story(told: Story, *, full: bool = False) -> None:
@@ -70,6 +74,7 @@ class Printer:
         self.closed = False
         self.console: Final = Console(highlight=False, soft_wrap=True) if sys.stdout.isatty() else None
         self._as_json: Final = as_json
+        self._width = 0
 
     def tell(self, keys: PartitionKeys, told: Told) -> None:
         """One event."""
@@ -78,7 +83,7 @@ class Printer:
         if self._as_json:
             self._print(write(keys, told)[1].decode(errors="replace"), "")
         else:
-            self._print(_line(keys, told), COLOURS.get(told.read[0].tag, ""))
+            self._print(self._line(keys, told), COLOURS.get(told.read[0].tag, ""))
         if self.stop is not None:  # somebody waits for it
             self.flush()
 
@@ -86,6 +91,13 @@ class Printer:
         """All that was printed is out."""
         with self._open():
             sys.stdout.flush()
+
+    def _line(self, keys: PartitionKeys, told: Told) -> str:
+        event, _ = told.read
+        shown = event_detail(event, told.type or "")
+        job = keys.queue if event.tag in QUEUE_TAGS else plain(keys.job_id(event.job))
+        self._width = max(self._width, len(keys.job_id(_USUAL)), min(len(job), _WIDEST))
+        return f"{shown.at}  {job:<{self._width}}  {_padded(event.tag)}  {words(shown)}".rstrip()
 
     def _print(self, line: str, style: str) -> None:
         with self._open():
@@ -113,13 +125,6 @@ def give_up_output(error: OSError) -> None:
     os.close(null)
     if not isinstance(error, BrokenPipeError):
         raise Unavailable(f"standard output: {error.strerror}") from None
-
-
-def _line(keys: PartitionKeys, told: Told) -> str:
-    event, _ = told.read
-    shown = event_detail(event, told.type or "")
-    job = keys.queue if event.tag in QUEUE_TAGS else plain(keys.job_id(event.job))
-    return f"{shown.at}  {job}  {_padded(event.tag)}  {words(shown)}".rstrip()
 
 
 def _padded(tag: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 
 import pytest
@@ -30,6 +31,24 @@ def test_a_table_without_rows_has_its_head(capsys: pytest.CaptureFixture[str]) -
 def test_facts_leave_out_what_is_empty_and_keep_zero(capsys: pytest.CaptureFixture[str]) -> None:
     print_facts([("id", "ai.0.1-0"), ("error", None), ("tags", []), ("run_ms", 1234.5), ("misfits", 0)])
     assert capsys.readouterr().out.splitlines() == ["id       ai.0.1-0", "run_ms   1,234.5", "misfits  0"]
+
+
+def test_yes_and_no_are_words(capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts([("complete", True), ("leaving", False)])
+    assert capsys.readouterr().out == "complete  yes\nleaving   no\n"
+
+
+def test_on_a_terminal_zeros_are_quiet(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    print_table(("queue", "failed"), [["email", 0], ["shop", 30], ["[bold]", 5]])
+    out = capsys.readouterr().out
+    assert re.search(r"^email +\x1b\[90m +0\x1b\[0m$", out, re.MULTILINE)
+    assert re.search(r"shop +30$", out, re.MULTILINE)
+    assert "[bold]" in out, "what it shows is no markup"
 
 
 def test_json_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

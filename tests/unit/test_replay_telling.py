@@ -120,6 +120,14 @@ def test_an_event_of_a_foreign_hand_is_one_plain_line(capsys: pytest.CaptureFixt
     assert out.removesuffix("\n").isprintable()
 
 
+def test_events_are_told_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    printer = Printer(as_json=False)
+    for job in ("1795518653189-0", "1795518653189-12", "1795518653189-123456", "1795518653189-7"):
+        printer.tell(KEYS, Told((Event("5-0", "failed", job, b"{}"), None), None, (), None))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.index("  failed") - line.index("mail.0") for line in lines] == [24, 24, 27, 27]
+
+
 def test_words_are_bounded() -> None:
     data = msgspec.Raw(msgspec.json.encode({"line": "x" * 10_000}))
     assert len(words(EventDetail("5-0", "", "logged", data))) == MAX_CHARS
