@@ -44,11 +44,13 @@ MAX_LOOKED: Final = 20_000  # jobs that are looked through for one page of a mom
 
 
 class Span(msgspec.Struct):
-    """What can be asked about: from when to when, by the queue with the longest memory, and each."""
+    """What can be asked about: from when to when, by the queue with the longest memory, and each; `archived`:
+    there is an archive, so that what retention has removed is told too."""
 
     from_at: str | None
     to_at: str
     queues: dict[str, str]
+    archived: bool = False
 
 
 class PastPage(msgspec.Struct):

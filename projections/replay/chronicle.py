@@ -91,6 +91,7 @@ class Chronicle(Travel):
             history = await self._history(keys)
             if first := await history.entries(START, 1) if history.archived else []:
                 told.queues[keys.queue] = instant(milliseconds(first[0][0].decode()))
+        told.archived = True
         told.from_at = min(told.queues.values(), default=None)
         return told
 

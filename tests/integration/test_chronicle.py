@@ -139,6 +139,7 @@ async def test_a_job_that_was_removed_is_as_it_was(told: Told) -> None:
 async def test_it_reaches_back_to_where_the_archive_begins(told: Told) -> None:
     first = milliseconds(next(iter(told.written)).decode())
     span = await told.chronicle.span([told.keys])
+    assert span.archived
     assert span.from_at == span.queues["mail"] == instant(first)
     before = await told.chronicle.queue(told.keys, first - 1)
     assert before.totals.submitted == 0
