@@ -20,7 +20,7 @@ import msgspec
 from penstock.core.control import standing
 from penstock.core.errors import Unrehearsed
 from penstock.core.events import AttemptFailed, Completed, Event, Failed, Submitted, decode
-from penstock.core.lifecycle import TERMINAL
+from penstock.core.lifecycle import TERMINAL, Job, fold, legible
 from penstock.core.merge_patch import Change, differences
 from penstock.core.sealing import Unsealable
 
@@ -91,15 +91,28 @@ class TypeReport(msgspec.Struct, frozen=True):
 
 def recorded(job_id: str, events: Sequence[Event]) -> Recorded | None:
     """A job by all its events; its last run, if it was requeued. None where its beginning is missing."""
+    events = _fitting(events)
     stands = standing(events)
     if stands is None:
         return None
     end = next((event for event in reversed(events) if event.tag in TERMINAL), None)
     body = decode(end) if end is not None else None
-    if isinstance(body, Completed | Failed) and end is not None and end.position == stands.end:
+    if isinstance(body, Completed | Failed):
         why = _NOT_BY_HANDLER.get(body.reason, "") if isinstance(body, Failed) else ""
         return Recorded(job_id, stands.spec, None if why else ran(body), why)
     return Recorded(job_id, stands.spec, None, "it was cancelled" if end is not None else "it has not ended")
+
+
+def _fitting(events: Sequence[Event]) -> list[Event]:
+    """Those that changed the job: a foreign hand may write what is unreadable, or end a job that had ended."""
+    found: list[Event] = []
+    row: Job | None = None
+    for event in events:
+        after = fold(row, *legible(event))
+        if after is not None and (row is None or after.misfits == row.misfits):
+            found.append(event)
+        row = after
+    return found
 
 
 def ran(end: Completed | Failed | AttemptFailed) -> Ran:

@@ -14,7 +14,7 @@ Attempts that fail are tried again at once: a rehearsal does not wait.
 import asyncio
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,7 @@ from penstock.core.sealing import Seals, Unsealable, is_sealed, open_seals, open
 from penstock.core.settings import Settings
 
 ACT: Final = 200  # jobs that are on the stage together
+ACT_BYTES: Final = 8 * 1024 * 1024  # and their payloads, unless a single one is bigger
 LIFE_MS: Final = 3_600_000
 KEEP_S: Final = 1.0  # how often the life of keys is renewed
 _AT_ONCE: Final = Backoff(kind="fixed", base=0, jitter=0)
@@ -74,7 +75,7 @@ class Stage:
         return bool(self._executors.stuck)
 
     async def rehearse(self, jobs: Sequence[Recorded]) -> list[Rehearsed]:
-        """Run them, at most ACT at a time; answers in the same order. What may not be run is not."""
+        """Run them, some at a time; answers in the same order. What may not be run is not."""
         answers: dict[str, Rehearsed] = {}
         runnable = []
         for job in jobs:
@@ -83,8 +84,7 @@ class Stage:
                 answers[job.id] = not_run(job, why)
             else:
                 runnable.append(job)
-        for start in range(0, len(runnable), ACT):
-            act = runnable[start : start + ACT]
+        for act in acts(runnable):
             for job, now in zip(act, await self._run(act), strict=True):
                 answers[job.id] = compared(self._opened(job), now, pure=self._handlers[job.spec.type].pure)
         return [answers[job.id] for job in jobs]
@@ -118,6 +118,8 @@ class Stage:
             for task in (keeper, *running):
                 task.cancel()
             await asyncio.gather(keeper, *running, return_exceptions=True)
+        # What was played is needed no more: memory is that of one act, however long the rehearsal.
+        await command(self._redis, "XTRIM", self._keys.log, "MAXLEN", 0)
         return [ends[one.position] for one in accepted]
 
     async def _play(
@@ -244,6 +246,20 @@ class _Nowhere:
         queue = declaration(type(payload)).queue
         self._count += 1
         return f"{queue}.0.{self._count}-0"
+
+
+def acts(jobs: Iterable[Recorded]) -> Iterator[list[Recorded]]:
+    """The jobs in the same order, at most ACT and ACT_BYTES together."""
+    act: list[Recorded] = []
+    size = 0
+    for job in jobs:
+        size += len(memoryview(job.spec.payload))
+        if act and (len(act) == ACT or size > ACT_BYTES):
+            yield act
+            act, size = [], len(memoryview(job.spec.payload))
+        act.append(job)
+    if act:
+        yield act
 
 
 def _restaged(spec: Submitted) -> Submitted:

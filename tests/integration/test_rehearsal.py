@@ -13,7 +13,11 @@ import pytest
 
 from commands import Command
 from penstock.consumers.email import send as send_mail
+from penstock.consumers.handlers import handlers
+from penstock.consumers.rehearsal import Ran, Recorded
+from penstock.consumers.rehearsal_stage import open_stage
 from penstock.core.artifacts import open_artifacts
+from penstock.core.events import Submitted
 from penstock.core.jobs.bulk import Filter
 from penstock.core.jobs.email import SendEmail
 from penstock.core.settings import Secret, Settings
@@ -128,6 +132,18 @@ async def test_a_stretch_is_bounded_by_types_and_by_number(site: Site) -> None:
     report = await rehearse(site, types=("rehearsed.square",), limit=2)
     assert report.verdicts == {"same": 2}
     assert len(squares) == 6
+
+
+async def test_the_stage_keeps_nothing_of_what_was_played(site: Site) -> None:
+    payload = msgspec.Raw(msgspec.json.encode(Square(2)))
+    job = Recorded(f"{QUEUE}.0.1-0", Submitted("rehearsed.square", payload), Ran("completed"))
+    stage_of = open_stage(site.settings, QUEUE, handlers(), artifacts=open_artifacts(site.settings))
+    async with stage_of as stage:
+        for _ in range(2):
+            assert [it.verdict for it in await stage.rehearse([job] * 3)] == ["differs"] * 3
+        mine = f"{site.settings.namespace[:12]}-rehearsal-*:log"
+        [log] = [name async for name in site.redis.scan_iter(match=mine, count=1_000)]
+        assert await site.redis.xlen(log) == 0
 
 
 async def test_the_stage_may_be_on_another_server(site: Site, make_server: Callable[..., RealServer]) -> None:

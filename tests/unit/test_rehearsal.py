@@ -8,6 +8,7 @@ import pytest
 from penstock.consumers import Context, handler
 from penstock.consumers.handlers import handlers
 from penstock.consumers.rehearsal import Ran, Recorded, by_type, compared, hidden, not_run, recorded
+from penstock.consumers.rehearsal_stage import acts
 from penstock.core import contract
 from penstock.core.errors import Misconfigured
 from penstock.core.events import (
@@ -103,6 +104,23 @@ def test_the_past_of_a_job_is_its_last_end(bodies: list[Any], then: Ran | None, 
     found = recorded("a.0.1-0", story(SPEC, *bodies))
     assert found is not None
     assert (found.then, found.why) == (then, why)
+
+
+def test_what_a_foreign_hand_wrote_is_no_end_and_no_order() -> None:
+    past = story(SPEC, Completed(1, 5.0), Failed("exhausted", "E", "m"))
+    past += [Event("5-0", tag, "1-0", b"no json") for tag in ("requeued", "completed")]
+    found = recorded("a.0.1-0", past)
+    assert found is not None
+    assert (found.then, found.why) == (Ran("completed", 1, 5.0), "")
+
+
+def test_an_act_is_bounded_by_number_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.consumers.rehearsal_stage.ACT", 3)
+    monkeypatch.setattr("penstock.consumers.rehearsal_stage.ACT_BYTES", 100)
+    sizes = [40, 40, 40, 200, 10, 10, 10, 10]
+    jobs = [Recorded("", Submitted("a.b", msgspec.Raw(b"x" * size)), None) for size in sizes]
+    together = [[len(bytes(job.spec.payload)) for job in act] for act in acts(jobs)]
+    assert together == [[40, 40], [40], [200], [10, 10, 10], [10]]
 
 
 def test_a_job_whose_beginning_is_gone_has_no_past() -> None:
