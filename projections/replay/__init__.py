@@ -19,7 +19,10 @@ Read in this order:
     importing   files back into a log
 
     archive     a log kept outside of Redis, for ever
+    copies      the snapshots of the figures that it has
+    draft       a segment that is being filled
     archiver    the process that keeps it
+    compacting  a day's small segments put together
     history     log and archive, read as one
 
     findings    what is not as the log says

@@ -1,16 +1,20 @@
 """Archivers killed by SIGKILL at any moment, while retention removes all it may: no event is missing from the
-archive and the live log together, none is there twice, and the last one ends in order."""
+archive and the live log together, none is there twice, and the last one ends in order. And whoever puts small
+segments together, killed likewise."""
 
 import asyncio
 import random
 import signal
+import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from archives import all_of, epoch, segments
 from commands import Command
 from histories import Author, folded, until
 from penstock.core.connection import command, connect
@@ -20,7 +24,10 @@ from penstock.core.log import Entry, Log
 from penstock.core.positions import START, order
 from penstock.core.settings import Secret, Settings
 from penstock.projections.projector import PartitionProjector
+from penstock.projections.replay import archiver
 from penstock.projections.replay.archive import Archive, reader_of
+from penstock.projections.replay.archiver import PartitionArchiver
+from penstock.projections.replay.compacting import RUN, Compaction
 from penstock.projections.replay.grep import pages
 from penstock.projections.replay.history import opened
 from penstock.projections.replay.span import span
@@ -32,6 +39,21 @@ from servers import RealServer
 pytestmark = pytest.mark.crash
 
 KILLS = 6
+
+# Puts together what is there, as if it were some days old, in as many pieces as can be.
+COMPACTING = """
+import sys
+from datetime import UTC, datetime, timedelta
+from penstock.core.keys import Keys
+from penstock.projections.replay import compacting
+from penstock.projections.replay.archive import Archive
+
+url, namespace, epoch = sys.argv[1:]
+compacting.SEGMENT_EVENTS = 200
+compaction = compacting.Compaction(Archive(url), Keys(namespace).partition("mail"), epoch)
+while True:
+    compaction.run(datetime.now(UTC) + timedelta(days=3))
+"""
 
 
 @pytest.fixture
@@ -121,3 +143,49 @@ async def test_killed_at_any_moment_nothing_is_missing_and_nothing_twice(
         unseen = [fields[1] for position, fields in found if position not in written]
         assert set(unseen) <= {b"trimmed"}
         assert [it for it in found if it[0] in written] == list(written.items())
+
+
+async def kill_once(happened: Callable[[], object], *words: str) -> None:
+    """Put segments together in a process that is killed as soon as something has happened."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-P", "-c", COMPACTING, *words)
+    try:
+
+        async def seen() -> bool:
+            assert process.returncode is None
+            return bool(happened())
+
+        await until(seen, "it is at work", 60)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_killed_while_segments_are_put_together_nothing_is_missing_and_nothing_twice(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiver, "SEGMENT_EVENTS", 15)
+    keys, url = Keys(settings.namespace).partition("mail"), str(tmp_path / "archive")
+    archive = Archive(url, make=True)
+    async with connect(settings) as redis:
+        author = Author(redis, keys, seed=6)
+        await author.dispatch.open()
+        ours = PartitionArchiver(redis, keys, archive, 0.001)
+        await ours.enter()
+        for _ in range(12):
+            await author.scene()
+            while await ours.step(due=True):
+                pass
+        before, now, first = await all_of(redis, keys, url), await epoch(redis, keys), set(segments(url))
+        assert len(first) > 4 * RUN
+        # It dies after its first put, in the midst of removing, near the end.
+        for wanted in (
+            lambda: set(segments(url)) - first,
+            lambda: first - set(segments(url)),
+            lambda: len(first & set(segments(url))) < len(first) // 3,
+        ):
+            await kill_once(wanted, url, settings.namespace, now)
+            assert await all_of(redis, keys, url) == before
+        for _ in range(2):
+            Compaction(archive, keys, now).run(datetime.now(UTC) + timedelta(days=3))
+        assert len(segments(url)) < len(first) // 3
+        assert await all_of(redis, keys, url) == before
