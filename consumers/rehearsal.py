@@ -104,7 +104,7 @@ def recorded(job_id: str, events: Sequence[Event]) -> Recorded | None:
 
 
 def _fitting(events: Sequence[Event]) -> list[Event]:
-    """Those that changed the job: a foreign hand may write what is unreadable, or end a job that had ended."""
+    """Those that changed the job: a foreign hand may write what is unreadable, or end a job twice."""
     found: list[Event] = []
     row: Job | None = None
     for event in events:

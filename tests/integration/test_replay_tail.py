@@ -19,11 +19,12 @@ from penstock.core.errors import InvalidJob, NotFound, Refused, Unavailable
 from penstock.core.events import Failed, Submitted, encode
 from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.log import Log
-from penstock.core.positions import before, milliseconds
+from penstock.core.positions import before, milliseconds, preceding
 from penstock.core.settings import Secret, Settings
 from penstock.projections.feed_events import Told, Wanted, following
 from penstock.projections.feed_tail import FIRST_PAGE
 from penstock.projections.replay.asking import known_events, moment_of
+from penstock.projections.replay.span import Span, partly, standing
 from penstock.projections.replay.tail import Follow, follow_logs
 from servers import RealServer
 
@@ -130,6 +131,22 @@ async def test_what_is_wrong_is_refused(settings: Settings) -> None:
         moment_of("--from", "yesterday")
     assert moment_of("--from", "1000") == 1000
     assert before(0) == "0-0"
+
+
+async def test_a_log_that_was_trimmed_by_hand_is_not_whole(settings: Settings) -> None:
+    keys = Keys(settings.namespace).partition("mail")
+    async with connect(settings) as redis:
+        author = Author(redis, keys)
+        await author.dispatch.open()
+        jobs = await author.submit(5)
+        log = Log(redis, keys)
+        assert (await standing(log)).removed == "0-0"
+        await command(redis, "XTRIM", keys.log, "MAXLEN", 2)
+        now = await standing(log)
+        assert (now.first, now.removed) == (jobs[3], preceding(jobs[3]))
+        assert partly(keys, now, Span("0-0", now.last)).startswith("mail: retention has removed")
+        await command(redis, "XTRIM", keys.log, "MAXLEN", 0)
+        assert (await standing(log)).removed == now.last
 
 
 async def test_a_job_is_looked_for_where_it_can_be(settings: Settings) -> None:
