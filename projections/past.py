@@ -238,11 +238,13 @@ async def earliest(redis: Redis, keys: PartitionKeys) -> int | None:
         return None
     first, left = milliseconds(entries[0][0].decode()), MAX_BACK
     kept = await oldest(redis, keys)
+    if kept is not None and kept.stats.events - kept.stats.trimmed.events <= MAX_BACK:
+        return first
     for number in sorted(map(int, minutes), reverse=True):
         left -= sum(_values(read_minute(minutes[b"%d" % number]).totals))
         if left < 0:
             back = (number + 1) * MINUTE_MS
-            return max(first, back if kept is None else min(back, kept))
+            return max(first, back if kept is None else min(back, milliseconds(kept.position)))
     return first
 
 

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from penstock.core.connection import command
 from penstock.core.keys import PartitionKeys
-from penstock.core.positions import milliseconds
+from penstock.core.positions import START
 from penstock.projections.views import SHAPE, Stats, Views, read_stats, write_stats
 
 EVERY: Final = 10_000
@@ -58,10 +58,9 @@ def read_snapshot(position: str, raw: bytes) -> Snapshot | None:
     return Snapshot(position, stats) if stats.shape == SHAPE else None
 
 
-async def oldest(redis: Redis, keys: PartitionKeys) -> int | None:
-    """When the oldest snapshot was made, in Unix ms."""
-    found = await command(redis, "XRANGE", keys.snapshots, "-", "+", "COUNT", 1)
-    return milliseconds(found[0][0].decode()) if found else None
+async def oldest(redis: Redis, keys: PartitionKeys) -> Snapshot | None:
+    """The first snapshot that is kept, if it is of the present shape."""
+    return await following(redis, keys, START)
 
 
 async def prune(redis: Redis, keys: PartitionKeys) -> None:

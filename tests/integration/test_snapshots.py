@@ -21,6 +21,7 @@ from penstock.core.log import Entry, Log
 from penstock.core.positions import milliseconds, order
 from penstock.core.settings import Secret, Settings
 from penstock.projections import past, snapshots, travel
+from penstock.projections.details import instant
 from penstock.projections.projector import PartitionProjector
 from penstock.projections.rebuild import rebuild
 from penstock.projections.retention import Trimmer
@@ -105,6 +106,8 @@ async def test_any_position_is_told_as_a_fold_that_stops_there(
     places = [it[0].decode() for it in entries]
     assert len(places) > 400
     assert await author.redis.xlen(author.keys.snapshots) >= 5
+    told_from = (await Travel(author.redis).span([author.keys])).queues["mail"]
+    assert told_from == instant(milliseconds(places[0])), "what is before the first snapshot is told by it"
     for last in [places[0], *random.Random(4).sample(places, 12), places[-1]]:
         counted, rows = await then(author, last)
         told = await Travel(author.redis).queue(author.keys, milliseconds(last), last)
