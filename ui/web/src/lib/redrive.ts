@@ -5,9 +5,9 @@ import type { Field } from "./schema";
 
 export type Patch = { [name: string]: Json };
 /** What POST /redrive takes. */
-export type Order = { filter: BulkFilter; patch?: Patch; rate?: number; id?: string };
+export type Order = { filter: BulkFilter; patch?: Patch; rate?: number; id?: string; archived?: boolean };
 /** The same as it is typed. */
-export type Draft = { patch: string; rate: string; id: string };
+export type Draft = { patch: string; rate: string; id: string; archived: boolean };
 
 /** One place where a payload would change; a side that is not there has no value. */
 export type Change = { path: string; before?: Json; after?: Json };
@@ -72,6 +72,7 @@ export function orderOf(draft: Draft, filter: BulkFilter): Order | null {
     ...(Object.keys(read.patch).length > 0 && { patch: read.patch }),
     ...(rate > 0 && { rate }),
     ...(id && { id }),
+    ...(draft.archived && { archived: true }),
   };
 }
 

@@ -8,22 +8,24 @@ import { type Draft, offered, readPatch, readRate, unknownIn, withField } from "
 import { Labelled, wrongOf } from "./fields";
 
 const CONFLICT = 409;
-const FIELDS = ["patch", "rate", "id"];
+const FIELDS = ["patch", "rate", "id", "archived"];
 
 /** Whether a problem is said at one of these fields. */
 export const isAtField = (problem: unknown) =>
   problem instanceof Problem &&
   (problem.status === CONFLICT || problem.fields.some((it) => FIELDS.includes(it.path)));
 
-/** `sample`: the id of a job that is meant; `type`: the one of all that are, if it is one. */
+/** `sample`: the id of a job that is meant; `type`: the one of all that are, if it is one;
+ * `removed`: how many retention has removed. */
 export function Fields(props: {
   draft: Draft;
   change: (changes: Partial<Draft>) => void;
   problem: unknown;
   sample: string | undefined;
   type: string | undefined;
+  removed: number;
 }) {
-  const { draft, change, problem, sample, type } = props;
+  const { draft, change, problem, sample, type, removed } = props;
   const wrong = wrongOf(problem);
   const taken = problem instanceof Problem && problem.status === CONFLICT ? problem.message : wrong.id;
   const rate = readRate(draft.rate) === null ? "A number from 0 to 100,000." : wrong.rate;
@@ -62,6 +64,19 @@ export function Fields(props: {
           />
         </Labelled>
       </div>
+      {(removed > 0 || draft.archived) && (
+        <label className="archived" data-wrong={Boolean(wrong.archived)}>
+          <input
+            type="checkbox"
+            checked={draft.archived}
+            onChange={(event) => change({ archived: event.target.checked })}
+          />
+          <span>
+            Also jobs that retention has removed, from the archive
+            {wrong.archived && <small role="alert"> {wrong.archived}</small>}
+          </span>
+        </label>
+      )}
     </>
   );
 }

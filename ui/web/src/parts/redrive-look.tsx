@@ -54,7 +54,7 @@ export function Look(props: {
       {preview.removed > 0 && (
         <p className="dim">
           {count(preview.removed)} {state} {preview.removed === 1 ? "job was" : "jobs were"} removed by
-          retention, and cannot be among them.
+          retention and are not among them.
         </p>
       )}
     </section>

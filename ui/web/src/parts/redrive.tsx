@@ -31,7 +31,7 @@ export default function RedriveDialog({ filter, onClose }: { filter: BulkFilter;
 type AskProps = { filter: BulkFilter; onBegun: (begun: Begun) => void; onClose: () => void };
 
 function Ask({ filter, onBegun, onClose }: AskProps) {
-  const [draft, setDraft] = useState<Draft>(() => ({ patch: "", rate: "", id: nameFor(filter, new Date()) }));
+  const [draft, setDraft] = useState<Draft>(() => blank(nameFor(filter, new Date())));
   const [asked, setAsked] = useState<Order>(() => orderOf(draft, filter) ?? { filter });
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>(null);
@@ -67,6 +67,7 @@ function Ask({ filter, onBegun, onClose }: AskProps) {
           draft={draft}
           change={change}
           problem={problem}
+          removed={look.data?.removed ?? 0}
           sample={sampleOf(look.data)}
           type={filter.type}
         />
@@ -93,6 +94,8 @@ function Ask({ filter, onBegun, onClose }: AskProps) {
     </>
   );
 }
+
+const blank = (id: string): Draft => ({ patch: "", rate: "", id, archived: false });
 
 /** One of the jobs that fit. */
 const sampleOf = (preview?: Preview) => preview?.samples[0]?.job.id ?? preview?.refusals[0]?.id;

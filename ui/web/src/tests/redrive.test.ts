@@ -79,16 +79,14 @@ test.each([
 
 test("an order holds what was typed, and nothing that was not", () => {
   const filter = { queue: "mail", state: "failed" };
-  expect(orderOf({ patch: "", rate: "", id: " " }, filter)).toEqual({ filter });
-  expect(orderOf({ patch: "{}", rate: "0", id: "" }, filter)).toEqual({ filter });
-  expect(orderOf({ patch: '{"a": null}', rate: "5", id: " again " }, filter)).toEqual({
-    filter,
-    patch: { a: null },
-    rate: 5,
-    id: "again",
-  });
-  expect(orderOf({ patch: "{", rate: "", id: "" }, filter)).toBeNull();
-  expect(orderOf({ patch: "", rate: "x", id: "" }, filter)).toBeNull();
+  const nothing = { patch: "", rate: "", id: "", archived: false };
+  expect(orderOf(nothing, filter)).toEqual({ filter });
+  expect(orderOf({ ...nothing, patch: "{}", rate: "0", id: " " }, filter)).toEqual({ filter });
+  const all = { patch: '{"a": null}', rate: "5", id: " again ", archived: true };
+  const order = { filter, patch: { a: null }, rate: 5, id: "again", archived: true };
+  expect(orderOf(all, filter)).toEqual(order);
+  expect(orderOf({ ...nothing, patch: "{" }, filter)).toBeNull();
+  expect(orderOf({ ...nothing, rate: "x" }, filter)).toBeNull();
 });
 
 test("a name says what is meant and when it was asked for", () => {
