@@ -33,9 +33,8 @@ COLOURS: Final = {
 }
 # Handlers may say much: of signs of progress that follow one another the last one is shown.
 _TALK: Final = ("progressed", "logged")
-_USUAL: Final = (
-    "1795518653189-000"  # as long as most positions are: ids are as wide as this, or the widest yet
-)
+# As long as most positions are. The column of ids is as wide as this needs, or the widest yet.
+_USUAL: Final = "1795518653189-000"
 _WIDEST: Final = 60
 
 

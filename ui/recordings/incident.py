@@ -127,7 +127,7 @@ WHY: Final = Part(
     ),
 )
 WOULD: Final = Part(
-    "Would it have been seen?",
+    "Would a rehearsal have shown it?",
     (
         Step(
             say="The jobs from before the release, run with its code, in a namespace of their own and "
@@ -189,7 +189,7 @@ RIGHT: Final = Part(
         Step(
             say="A redrive leaves the failed jobs as they were. They are dealt with now, so lay them to"
             " rest:",
-            command="penstock bulk discard --queue shop --error KeyError --wait 10",
+            command="penstock bulk discard --queue shop --error KeyError --wait 60",
             sees=r"state +completed",
             head=4,
         ),

@@ -7,6 +7,7 @@ ports, its code in a repository, its releases and its orders.
 """
 
 import asyncio
+import io
 import os
 import socket
 import subprocess
@@ -41,8 +42,9 @@ MENDED: Final = BROKEN.replace("[job.currency]", "[job.currency.upper()]")
 
 APP: Final = 3  # every third order comes from the app, which writes currencies in lower case
 CURRENCIES: Final = ("EUR", "GBP", "USD")
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 120.0
 LOOK_S: Final = 0.05
+LAST_WORDS: Final = 4_000  # characters of what the processes said, shown with an error
 PORTS: Final = ("API_PORT", "DASHBOARD_PORT", "MAIL_PORT", "MAIL_WEB_PORT")
 # Of what `penstock up` starts; the worker of the shop is released by itself.
 NEEDED: Final = ("server", "mailcatcher", "projector", "worker-email", "worker-penstock", "api")
@@ -58,7 +60,8 @@ class Stage:
         self.environ: Final = _environ(folder)
         self.settings: Final = read_settings(self.environ)
         self.orders = 0
-        self._lines: Final = Lines(list(NEEDED), Console(file=(folder / "output").open("w")))
+        self._said: Final = io.StringIO()
+        self._lines: Final = Lines(list(NEEDED), Console(file=self._said, soft_wrap=True))
         self._worker: Supervisor | None = None
         self._write(CODE)
         self._git("init", "--quiet")
@@ -84,7 +87,7 @@ class Stage:
         """So many orders come in, and are worked off."""
         jobs = []
         for number in range(self.orders, self.orders + count):
-            app, currency = number % APP == 0, CURRENCIES[number % len(CURRENCIES) - number // 7 % 2]
+            app, currency = number % APP == 0, CURRENCIES[number // APP % len(CURRENCIES)]
             payload = {
                 "order": f"A-{1001 + number}",
                 "to": f"customer-{1 + number}@example.org",
@@ -133,6 +136,9 @@ class Stage:
         try:
             await all_but_shop.start()
             yield
+        except Exception as error:
+            error.add_note(self._said.getvalue()[-LAST_WORDS:])
+            raise
         finally:
             await self._retire()
             await all_but_shop.stop(asyncio.Event())

@@ -25,7 +25,7 @@ import pyte
 
 COLUMNS: Final = 112
 ROWS: Final = 400
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 120.0
 _CHUNK: Final = 64 * 1024
 # What a worker calls itself begins with the name of its machine.
 _MACHINE: Final = re.escape(re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:40])
