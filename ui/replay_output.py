@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from rich.console import Console
@@ -59,7 +59,7 @@ def print_story(told: Story, *, full: bool = False) -> None:
         ]
     )
     sys.stdout.write("\n")
-    print_table(("at", "after", "event", "state", "what"), list(_rows(told.events, full=full)))
+    _print_rows(list(_rows(told.events, full=full)))
     if full:
         _print_tracebacks(told.events)
 
@@ -131,7 +131,21 @@ def _padded(tag: str) -> str:
     return f"{plain(tag)[:64] or 'unreadable':<14}"
 
 
-def _rows(steps: Sequence[Step], *, full: bool) -> Iterator[list[Any]]:
+def _print_rows(rows: Sequence[Sequence[str]]) -> None:
+    """On a terminal each in one line, which that may wrap: folded into the rest of its line, what an event
+    says could not be read."""
+    columns = ("at", "after", "event", "state", "what")
+    if not sys.stdout.isatty():
+        print_table(columns, rows)
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    for style, row in (("bold", columns), *((COLOURS.get(row[2], ""), row) for row in rows)):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        console.print(Text(line.rstrip(), style=style))
+
+
+def _rows(steps: Sequence[Step], *, full: bool) -> Iterator[list[str]]:
     last_error = ""
     for talk, group in groupby(steps, lambda step: not full and step.event in _TALK):
         run = list(group)
@@ -148,7 +162,7 @@ def _rows(steps: Sequence[Step], *, full: bool) -> Iterator[list[Any]]:
             yield _row(step, step.gap_ms, said)
 
 
-def _row(step: Step, gap_ms: int, said: str) -> list[Any]:
+def _row(step: Step, gap_ms: int, said: str) -> list[str]:
     state = step.state if step.fits else f"{step.state} (did not fit)"
     return [step.at, f"+{duration(gap_ms)}" if gap_ms else "", plain(step.event), state, said]
 

@@ -83,6 +83,17 @@ def test_people_see_talk_and_repeated_errors_folded(capsys: pytest.CaptureFixtur
     assert "Traceback: x" in out
 
 
+def test_on_a_terminal_an_event_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    payload = msgspec.json.encode({"text": "word " * 60})
+    asked = event(FIRST, "submitted", Submitted("mail.send", msgspec.Raw(payload)))
+    print_story(story(KEYS, FIRST, [asked]))
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "mail.send {" in line]
+    assert line.count("word") == 60
+
+
 @pytest.mark.parametrize(
     ("tag", "body", "said"),
     [
