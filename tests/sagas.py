@@ -15,25 +15,24 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from floor import Floor, done, ended, floor_on, submission
-from histories import folded, progress, until
+from histories import progress
 from penstock.core.connection import command
 from penstock.core.control import Standing, standing
 from penstock.core.dispatch import Delivery, Note
 from penstock.core.events import Logged, QueueLimited, QueueRetained, encode
 from penstock.core.keys import Keys
-from penstock.core.lifecycle import TERMINAL, Job
+from penstock.core.lifecycle import Job
 from penstock.core.log import Entry, Log
 from penstock.core.positions import START, order
 from penstock.core.settings import Secret, Settings
 from penstock.core.story import tell
 from penstock.core.workers import Workers
-from penstock.projections.folding import Folding, Overtaken
-from penstock.projections.projector import PartitionProjector
+from penstock.projections.folding import Overtaken
 from penstock.projections.rebuild import rebuild
 from penstock.projections.replay.archive import Archive
 from penstock.projections.replay.archiver import PartitionArchiver
-from penstock.projections.retention import Trimmer
 from penstock.projections.views import Rows, Stats, Views, read
+from projectors import fold, soon, sweep
 from servers import RealServer
 
 WORKERS: Final = ("w1", "w2")
@@ -209,8 +208,7 @@ class Saga:
 
     async def fold(self, _: str) -> None:
         """A projector that begins anew, and ends when all is folded."""
-        projector = PartitionProjector(self.redis, self.keys)
-        await projector.catch_up(await Folding(self.redis, self.keys).store.load(), asyncio.Event())
+        await fold(self.redis, self.keys)
 
     async def race(self, _: str) -> None:
         """Several at once; who comes second begins again."""
@@ -227,23 +225,14 @@ class Saga:
     async def trim(self, _: str) -> None:
         """Retention, with a projector at work."""
         await self.note()
-        stop = asyncio.Event()
-        projecting = asyncio.create_task(PartitionProjector(self.redis, self.keys).run(stop))
-        try:
-            await until(lambda: folded(self.redis, self.keys), "all is folded", 40)
-            trimmer = Trimmer(self.redis, self.keys, self.settings)
-            await asyncio.wait_for(trimmer.sweep(asyncio.Event()), 40)
-            await until(lambda: folded(self.redis, self.keys), "all is folded", 40)
-        finally:
-            stop.set()
-            await asyncio.wait_for(projecting, 20)
+        await sweep(self.settings, self.redis, self.keys)
 
     async def store(self, _: str) -> None:
         """The archiver puts some segments; or it is killed, and another one goes on."""
         if self._archiver is None or self._chance.random() < 0.3:
             self._archiver = PartitionArchiver(self.redis, self.keys, Archive(self.archive, make=True), 3600)
             await self._archiver.enter()
-        for _ in range(self._chance.randrange(4)):
+        for _number in range(self._chance.randrange(4)):
             await self._archiver.step(due=self._chance.random() < 0.6)
 
 
@@ -261,8 +250,7 @@ async def saga_on(
     server: RealServer, namespace: str, acts: Sequence[str], seed: int, archive: str = ""
 ) -> AsyncIterator[Saga]:
     """A saga that has come to its end: `acts` have happened, in this order."""
-    kept: dict[str, Any] = {f"retention_{state}": 0.001 for state in sorted(TERMINAL)}
-    settings = Settings(redis_url=Secret(server.url), namespace=namespace, **kept)
+    settings = soon(Settings(redis_url=Secret(server.url), namespace=namespace))
     async with floor_on(server, namespace, *WORKERS) as floor:
         saga = Saga(floor, settings, seed, archive)
         for what in ("submit", *acts):

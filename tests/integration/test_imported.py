@@ -26,12 +26,6 @@ LATE = 99999999999000
 
 
 @pytest.fixture
-async def floor(server: RealServer, namespace: str) -> AsyncIterator[Floor]:
-    async with floor_on(server, namespace, "w1") as floor:
-        yield floor
-
-
-@pytest.fixture
 async def copy(server: RealServer, namespace: str) -> AsyncIterator[Floor]:
     """Another namespace, with a worker that takes whatever there is."""
     async with floor_on(server, f"{namespace}-copy", "w1") as copy:
