@@ -180,6 +180,12 @@ LAG: Final = _state(
     "max by (queue) (penstock_projection_lag_seconds) > 5",
 )
 UNSEEN: Final = _state("penstock.projection.unseen", "{event}", _Q, "events that the views have not seen")
+READER_LAG: Final = _state(
+    *("penstock.log.reader_lag", "s", _Q),
+    "how far the slowest reader of the log (an archive, a webhook endpoint, a rebuild) is behind its newest "
+    "event; retention removes nothing that a reader has not seen",
+    "max by (queue) (penstock_log_reader_lag_seconds) > 3600",
+)
 REDIS_UP: Final = _state(
     *("penstock.redis.up", "", ()),
     "1 if Redis answered the projector in this scrape, 0 if not; then nothing else is told of log and Redis",

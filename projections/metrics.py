@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from penstock.core import telemetry as names
 from penstock.core.connection import command, connect
 from penstock.core.keys import PARKED, Keys, PartitionKeys
+from penstock.core.positions import milliseconds, order
 from penstock.core.probes import Sample
 from penstock.core.settings import Settings
 from penstock.core.telemetry import MAX_CONSUMERS, OTHER
@@ -93,6 +94,7 @@ def _of_log(source: Source, sizes: Mapping[str, int]) -> Iterator[Sample]:
     yield Sample(names.LOG_SIZE, sizes["log"], queue)
     yield Sample(names.VIEWS_SIZE, sizes["rows"], queue)
     yield Sample(names.CRASHED, sizes["crashed"], queue)
+    yield Sample(names.READER_LAG, sizes["reader_lag_ms"] / 1000, queue)
     # All that was ever appended, less all that was ever folded: neither forgets what was trimmed.
     unseen = max(1, sizes["appended"] - source.stats.events) if source.unseen else 0
     yield Sample(names.UNSEEN, unseen, queue)
@@ -110,18 +112,19 @@ def bounded(pending: Mapping[str, int]) -> dict[str, int]:
 
 async def _sizes(redis: Redis, partitions: Sequence[PartitionKeys]) -> list[dict[str, int]]:
     """Of each partition: events in the log and ever appended, bytes of the log and of the rows, jobs that
-    lost a worker."""
+    lost a worker, how far the slowest reader is behind."""
     pipeline = redis.pipeline(transaction=False)
     for keys in partitions:
         pipeline.execute_command("XINFO", "STREAM", keys.log)
         pipeline.execute_command("MEMORY", "USAGE", keys.log)
         pipeline.execute_command("MEMORY", "USAGE", keys.jobs)
         pipeline.hlen(keys.crashes)
+        pipeline.hvals(keys.readers)
     answers = await pipeline.execute(raise_on_error=False)  # an empty queue has no log
-    return [_size(*answers[at : at + 4]) for at in range(0, len(answers), 4)]
+    return [_size(*answers[at : at + 5]) for at in range(0, len(answers), 5)]
 
 
-def _size(stream: Any, log: Any, rows: Any, crashed: Any) -> dict[str, int]:
+def _size(stream: Any, log: Any, rows: Any, crashed: Any, readers: Any) -> dict[str, int]:
     told = dict(zip(stream[::2], stream[1::2], strict=True)) if isinstance(stream, list) else {}
     return {
         "events": told.get(b"length", 0),
@@ -129,4 +132,14 @@ def _size(stream: Any, log: Any, rows: Any, crashed: Any) -> dict[str, int]:
         "log": log or 0,
         "rows": rows or 0,
         "crashed": crashed,
+        "reader_lag_ms": _behind(told, [place.decode() for place in readers]),
     }
+
+
+def _behind(told: Mapping[bytes, Any], readers: Sequence[str]) -> int:
+    """How far the slowest reader is behind the newest event of a log, in ms."""
+    if not readers or not told.get(b"first-entry"):
+        return 0
+    slowest = min(map(order, readers))[0]
+    first, last = milliseconds(told[b"first-entry"][0].decode()), told[b"last-generated-id"].decode()
+    return max(0, milliseconds(last) - max(first, slowest))

@@ -14,10 +14,15 @@ go, and nothing that a lane still names (trim.lua).
 Of the events that belong to no job the newest `trimmed` stays; the others go when they are older than
 any job is kept. Idempotency keys stay for the time they were promised: that a job is forgotten must
 not let a late copy of its submission run.
+
+A reader that went away for good holds all this back, and memory grows: so one that does for PATIENCE_MS is
+named in the log of the process, again and again, with the way to give it up.
 """
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -32,6 +37,8 @@ from penstock.core.lifecycle import TERMINAL, Job, read_row
 from penstock.core.positions import START, milliseconds, order, packed, unpacked
 from penstock.core.settings import Settings
 from penstock.core.waiting import pause
+from penstock.core.webhooks import READER as WEBHOOK
+from penstock.projections.details import instant
 from penstock.projections.shadow import abandon
 from penstock.projections.snapshots import prune
 from penstock.projections.trimming import Batch, Trimming, last_event
@@ -44,6 +51,9 @@ _FOLDED_S: Final = 0.01  # how often to look whether the views have seen the las
 _LONGEST_PAUSE_S: Final = 60.0
 _SHORTEST_PAUSE_S: Final = 0.2
 _RETRY_S: Final = 5.0
+ARCHIVE: Final = "archive:"  # the names of archives among the readers begin so (replay/archive.py)
+PATIENCE_MS: Final = 3600 * 1000  # how long after its time a job may be held by a reader before that is said
+_AGAIN_S: Final = 3600.0
 
 _log: Final = logging.getLogger("penstock.retention")
 
@@ -83,6 +93,8 @@ class Trimmer:
         self._redis: Final = redis
         self._settings: Final = settings
         self._trimming: Final = Trimming(redis, keys)
+        self._overdue = START  # of the jobs that should have gone PATIENCE_MS ago, the end of the last
+        self._told: Final[dict[str, float]] = {}  # readers that were named, and when
 
     async def run(self, stop: asyncio.Event) -> None:
         """Trim now and then until `stop`, whatever happens; a batch begun is finished."""
@@ -106,6 +118,12 @@ class Trimmer:
                 "%s: nobody went on with a rebuild that was begun; its views are dropped", self.keys.name
             )
         await prune(self._redis, self.keys)
+        self._overdue = START
+        await self._let_go(stop)
+        if self._overdue != START:
+            await self._name_readers()
+
+    async def _let_go(self, stop: asyncio.Event) -> None:
         async for batch in self._due():
             trimmed = await self._trimming.let_go(batch)
             if trimmed is None:
@@ -127,19 +145,37 @@ class Trimmer:
         """What may go by its age."""
         seconds, micros = await self._redis.time()
         now = seconds * 1000 + micros // 1000
+        long_ago = now - PATIENCE_MS
         stats = await self._stats()
         rule = kept(self._settings, stats.retention)
         batch, size = Batch({}, await self._loose(now - rule.longest)), 0
         for type in stats.types:
             for state in sorted(TERMINAL):
                 async for job, row in self._ended(state, type, now - getattr(rule, state)):
-                    batch.jobs[job] = row
+                    batch.jobs[job], end = row, last_event(job, row)
+                    if milliseconds(end) < long_ago - getattr(rule, state):
+                        self._overdue = max(self._overdue, end, key=order)
                     size += 2 + row.history.count(" ")
                     if size >= BATCH_EVENTS or len(batch.jobs) >= BATCH_JOBS:
                         yield batch
                         batch, size = Batch({}, []), 0
         if batch:
             yield batch
+
+    async def _name_readers(self) -> None:
+        """Say which readers have not seen the end of a job that should have gone long ago."""
+        readers: dict[bytes, bytes] = await command(self._redis, "HGETALL", self.keys.readers)
+        for name, place in ((name.decode(), place.decode()) for name, place in readers.items()):
+            due = time.monotonic() - self._told.get(name, -math.inf) >= _AGAIN_S
+            if due and order(place) < order(self._overdue):
+                self._told[name] = time.monotonic()
+                seen = f"up to {instant(milliseconds(place))}" if place != START else "nothing of it"
+                _log.warning(
+                    "%s: %s has seen %s, and what it has not seen is kept: jobs that ended by %s are still "
+                    "in the log. %s",
+                    *(self.keys.name, name, seen, instant(milliseconds(self._overdue))),
+                    _way_out(self.keys, name),
+                )
 
     async def _ended(self, state: str, type: str, before: int) -> AsyncIterator[tuple[str, Job]]:
         """The jobs of a type that ended so before a time in ms, in the order of their submission."""
@@ -163,6 +199,15 @@ class Trimmer:
         )
         newest = await command(self._redis, "HGET", self.keys.base, "trimmed")
         return [it for it in map(unpacked, found) if it.encode() != newest]
+
+
+def _way_out(keys: PartitionKeys, reader: str) -> str:
+    """What to do about a reader that holds retention back."""
+    if reader.startswith(ARCHIVE):
+        return "Start its archiver, or give the archive up: penstock archiver --to … --leave"
+    if reader.startswith(WEBHOOK):
+        return "Start penstock webhooks, or remove the endpoint: penstock webhook remove …"
+    return f"If nobody reads by that name any more: HDEL {keys.readers} {reader}"
 
 
 def _before(ms: int) -> bytes:

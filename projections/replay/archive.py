@@ -35,6 +35,7 @@ from penstock.projections.replay.copies import Copy, read_copies, write_copies
 from penstock.projections.replay.files import address, answering, open_store, put, settle
 from penstock.projections.replay.forms import entries
 from penstock.projections.replay.wire import Manifest
+from penstock.projections.retention import ARCHIVE
 
 _PLACE: Final = r"([0-9]{15})-([0-9]{20})"
 _SEGMENT: Final = re.compile(rf"{_PLACE}_{_PLACE}_([0-9]+)_([0-9a-f]{{16}})\.ndjson\.zst")
@@ -286,7 +287,7 @@ class Archive:
 
 def reader_of(url: str) -> str:
     """The name of an archive among the readers of a log."""
-    return f"archive:{blake2s(address(url).encode(), digest_size=6).hexdigest()}"
+    return f"{ARCHIVE}{blake2s(address(url).encode(), digest_size=6).hexdigest()}"
 
 
 def _further(one: Segment, other: Segment) -> Segment:

@@ -112,9 +112,11 @@ def _log() -> list[Any]:
             width=8,
         ),
         p.chart(
-            "Views behind, by queue",
-            "Age of the oldest event that the views have not seen.",
+            "Views and readers behind, by queue",
+            "Age of the oldest event that the views have not seen; and how far the slowest of archives, "
+            "webhook endpoints and a rebuild is behind: what it has not seen stays.",
             *(p.SECONDS, Series(q.most(t.LAG, "queue"), "{{queue}}")),
+            Series(q.most(t.READER_LAG, "queue"), "{{queue}}, slowest reader"),
             width=8,
         ),
         p.chart(
