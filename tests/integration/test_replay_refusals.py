@@ -5,6 +5,7 @@ import io
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
@@ -13,7 +14,9 @@ from apis import problems, running_api
 from commands import Command
 from histories import Author
 from penstock.core import errors
-from penstock.core.positions import milliseconds
+from penstock.core.connection import command
+from penstock.core.log import Log
+from penstock.core.positions import START, milliseconds
 from penstock.core.settings import Settings
 from penstock.projections.details import instant
 from penstock.projections.replay.archive import Archive
@@ -57,9 +60,9 @@ class Scene:
         self.damage("log.parquet", "cut.parquet", lambda data: data[: len(data) // 2])
         (self.folder / "empty.ndjson").touch()
         (self.folder / "text.ndjson").write_text("to whom it may concern\n")
-        first = (await self.redis.xrange(self.keys.log, count=1))[0][0]
+        [(first, _)] = await Log(self.redis, self.keys).entries(START, 1)
         self.begins = instant(milliseconds(first.decode()))
-        epoch = await self.redis.getset(self.keys.epoch, "another")
+        epoch = await command(self.redis, "GETSET", self.keys.epoch, "another")
         await self.out("other.ndjson")
         await self.redis.set(self.keys.epoch, epoch)
 
@@ -81,7 +84,7 @@ class Scene:
     async def all(self) -> Bytes:
         """Every key of the server but those of other tests, byte by byte."""
         names = [name async for name in self.redis.scan_iter(match=f"{self.settings.namespace}*", count=1000)]
-        return {name: await self.redis.dump(name) for name in sorted(names)}
+        return {name: await command(self.redis, "DUMP", name) for name in sorted(names)}
 
 
 def spoiled(data: bytes) -> bytes:
@@ -203,7 +206,7 @@ async def test_what_cannot_be_asked_is_one_line(scene: Scene, refused: Refused) 
     assert not {name for name in made if "new" in name or name.endswith("json")}
 
 
-HTTP = (
+HTTP: tuple[tuple[str, str, Any, int], ...] = (
     ("GET", "/queues/mail?at=yesterday", None, 422),
     ("GET", "/jobs/mail?at=-1", None, 422),
     ("GET", "/queues/post?at=1795518653189", None, 404),
