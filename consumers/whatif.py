@@ -20,6 +20,7 @@ from penstock.consumers.outcomes import Failure, next_attempt
 from penstock.consumers.whatif_past import Run, Trial
 from penstock.core.bucket import Bucket, take
 from penstock.core.contracts import Backoff
+from penstock.core.errors import Refused
 from penstock.core.events import Submitted
 
 ASSUMES: Final = (
@@ -30,6 +31,7 @@ ASSUMES: Final = (
     "the rate limit, where none is said, is the queue's of now, over the whole stretch",
     "no worker is lost, nothing is paused, and groups take no turns",
 )
+MIN_RATE: Final = 1e-6  # a job in eleven days
 _PRIORITIES: Final = ("high", "normal", "low")
 _FAILED: Final = Failure("", "")
 
@@ -84,7 +86,9 @@ def was(runs: Sequence[Run]) -> Figures:
 
 
 def what_if(runs: Sequence[Run], plan: Plan) -> Figures:
-    """How it would have gone by this plan."""
+    """How it would have gone by this plan. Raises Refused: its rate is so low that it would never end."""
+    if 0 < plan.rate < MIN_RATE:
+        raise Refused(f"a rate of {plan.rate:g} jobs/s is too low: at least {MIN_RATE:f}, or 0 for no limit")
     return _figures(runs, _Play(runs, plan).play())
 
 

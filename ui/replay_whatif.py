@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from penstock.core.settings import Settings
     from penstock.ui.whatif import Recording, WhatIf
 
-MIN_RATE: Final = 1e-6  # a job in eleven days
 MAX_RATE: Final = 1_000_000
 
 app: Final = typer.Typer()
@@ -56,8 +55,6 @@ def what_if(
 
     if burst is not None and not rate:
         raise Refused("--burst needs a --rate")
-    if rate and not rate >= MIN_RATE:
-        raise Refused(f"--rate {rate:g}: at least {MIN_RATE:f} jobs per second, or 0 for no limit")
     if type and attempts is None and not backoff:
         raise Refused("--type says which jobs --attempts and --backoff are for: give one of them")
     plan = Plan(

@@ -88,7 +88,8 @@ async def record(
 
 
 def compare(found: Recording, change: Change) -> WhatIf:
-    """Play it again as it was, and changed. Raises Refused: there are no jobs of a type that is named."""
+    """Play it again as it was, and changed. Raises Refused: there are no jobs of a type that is named, or a
+    rate is too low."""
     past, limits, runs = found.past, found.limits, found.past.runs
     _check_types(runs, change.plan.types)
     as_it_was = Plan(concurrency=max(1, past.peak), rate=limits.rate, burst=limits.burst)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from penstock.consumers.whatif import Figures, Plan, _Play, was, what_if
+from penstock.consumers.whatif import MIN_RATE, Figures, Plan, _Play, was, what_if
 from penstock.consumers.whatif_past import MAX_JOBS, Past, Run, Trial
 from penstock.core.contracts import Backoff
 from penstock.core.errors import Refused, TooLarge
@@ -63,6 +63,13 @@ def test_a_rate_lets_so_many_begin() -> None:
     found = what_if(jobs, plan(100, rate=10, burst=1))
     assert (found.drained, found.wait_p50) == (1.1, 500)
     assert what_if(jobs, plan(100, rate=10)).drained == 0.2, "ten at once, and one when a token is there"
+
+
+def test_a_rate_that_lets_next_to_nothing_begin_is_refused() -> None:
+    assert what_if([run()] * 3, plan(rate=MIN_RATE, burst=1)).drained > 10**6
+    for rate in (5e-7, 1e-320):
+        with pytest.raises(Refused, match=r"is too low: at least 0\.000001, or 0 for no limit"):
+            what_if([run()], plan(rate=rate))
 
 
 def test_what_is_due_goes_first_then_the_lanes_by_priority() -> None:
@@ -220,7 +227,6 @@ def test_a_stretch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--rate", "inf"], "--rate"),
         (["--rate", "nan"], "--rate"),
-        (["--rate", "1e-320"], "at least 0.000001 jobs per second, or 0 for no limit"),
         (["--burst", "3"], "--burst needs a --rate"),
         (["--type", "a.b"], "--type says which jobs --attempts and --backoff are for"),
         (["--backoff", "{}}"], "--backoff: JSON is malformed"),
