@@ -113,7 +113,8 @@ def picture(record: Sequence[Told], theme: str) -> str:
         width=width, record=True, file=io.StringIO(), force_terminal=True, color_system="standard"
     )
     for line in _pictured(record):
-        console.print(Text(MARGIN) + line, soft_wrap=True)
+        for part in line.divide(range(COLUMNS, len(line), COLUMNS)):
+            console.print(Text(MARGIN) + part, soft_wrap=True)
     return console.export_svg(
         title="An incident, looked into and repaired",
         theme=THEMES[theme],

@@ -1,7 +1,8 @@
 """A command in a pseudo-terminal, as a person would run it, and what then stands on the screen.
 
 A terminal emulator reads its output, so that bars which redraw themselves and go leave what a person is left
-with. The screen is taller than any output: nothing scrolls away.
+with. The command is told of COLUMNS; the emulator's screen is wider and taller than any output, so that
+nothing scrolls away, and a long line is one line.
 """
 
 import fcntl
@@ -24,6 +25,7 @@ import msgspec
 import pyte
 
 COLUMNS: Final = 112
+WIDEST: Final = 4_000
 ROWS: Final = 400
 PATIENCE_S: Final = 120.0
 _CHUNK: Final = 64 * 1024
@@ -76,7 +78,7 @@ def shown(command: str, *, home: Path, environ: Mapping[str, str]) -> Shown:
     finally:
         os.close(ours)
         code = process.wait()
-    screen = pyte.Screen(COLUMNS, ROWS)
+    screen = pyte.Screen(WIDEST, ROWS)
     pyte.ByteStream(screen).feed(output)
     return Shown(command, code, list(_lines(screen)))
 
@@ -99,12 +101,20 @@ def _read(terminal: int) -> bytes:
 
 def _lines(screen: pyte.Screen) -> Iterator[list[Run]]:
     """The lines of the screen down to the last one that has something."""
-    rows = [[screen.buffer[y][x] for x in range(COLUMNS)] for y in range(screen.lines)]
-    texts = ["".join(char.data for char in row).rstrip() for row in rows]
-    last = max((number for number, text in enumerate(texts) if text), default=-1)
-    for row, text in zip(rows[: last + 1], texts, strict=False):
-        runs = groupby(zip(row, range(len(text.rstrip())), strict=False), key=lambda it: _style(it[0]))
-        yield [Run(_anonymous("".join(char.data for char, _ in run)), style) for style, run in runs]
+    rows = [_row(screen, y) for y in range(max(screen.buffer, default=-1) + 1)]
+    while rows and not rows[-1]:
+        rows.pop()
+    for row in rows:
+        runs = groupby(row, key=_style)
+        yield [Run(_anonymous("".join(char.data for char in run)), style) for style, run in runs]
+
+
+def _row(screen: pyte.Screen, y: int) -> list[pyte.screens.Char]:
+    """The characters of a line, but for the blanks at its end."""
+    row = [screen.buffer[y][x] for x in range(max(screen.buffer[y], default=-1) + 1)]
+    while row and row[-1].data == " ":
+        row.pop()
+    return row
 
 
 def _style(char: pyte.screens.Char) -> str:
