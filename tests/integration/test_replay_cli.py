@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -18,6 +19,7 @@ from penstock.core.connection import connect
 from penstock.core.keys import Keys
 from penstock.core.log import Log
 from penstock.core.settings import Secret, Settings
+from penstock.ui.whatif import record
 from processes import exit_code
 from servers import RealServer
 
@@ -187,6 +189,14 @@ async def test_show_and_grep_read_archive_and_log_as_one(
     assert (await run("grep", "--job", f"mail.0.{job}")).startswith("note: mail: retention has removed jobs")
     found = (await run("grep", "--job", f"mail.0.{job}", "--archive", url)).splitlines()
     assert json.loads(found[0])["event"] == "submitted"
+    settings = Settings(
+        redis_url=Secret(environ["PENSTOCK_REDIS_URL"]), namespace=environ["PENSTOCK_NAMESPACE"]
+    )
+    for archive, missing in (("", "mail: retention has removed jobs"), (url, "")):
+        asked = msgspec.structs.replace(settings, archive_url=archive)
+        stretch = await record(asked, "mail", since=None, until=None, tell=lambda *_: None)
+        assert stretch.partial.startswith(missing)
+        assert bool(stretch.partial) == bool(missing)
     assert "nosuch: there is no such folder" in await run(
         "grep", "--archive", str(tmp_path / "nosuch"), code=2
     )
