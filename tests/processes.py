@@ -30,6 +30,7 @@ from penstock.producer.client import Handle, Producer
 from servers import RealServer
 
 QUEUE: Final = "test"
+LEASE_S: Final = 1.0
 PAGE: Final = 5_000
 # The ends of a job: one a run, but that a failure may be laid to rest; a requeue begins the next run.
 _OF_RUNS: Final = {*TERMINAL, "requeued"}
@@ -175,7 +176,7 @@ class Site:
 
 def settings_for(server: RealServer, namespace: str, **more: Any) -> Settings:
     """Settings of a process on this server; a short lease, and only the queue of these tests."""
-    more.setdefault("lease", 1.0)
+    more.setdefault("lease", LEASE_S)
     more.setdefault("queues", (QUEUE,))
     return Settings(redis_url=Secret(server.url), namespace=namespace, **more)
 

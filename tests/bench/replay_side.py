@@ -108,7 +108,6 @@ def fill(events: int) -> Taken:
 async def _open() -> None:
     async with connect(SETTINGS) as client:
         await Dispatch(client, KEYS).open()
-        await client.sadd(KEYS.queues, KEYS.queue)
 
 
 def _moment(event: Written, tally: Tally) -> Moment:

@@ -10,7 +10,7 @@ import asyncio
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,8 @@ from servers import RealServer
 
 pytestmark = pytest.mark.crash
 Penstock = Callable[..., Command]
-LEASE_S = 1.0
 # What ends an attempt, whoever says it.
 AFTER = {*TERMINAL, "attempt_failed", "lease_expired", "released"}
-
-
-@pytest.fixture
-async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
-    async with site_on(server, namespace, lease=LEASE_S) as site:
-        yield site
 
 
 def position(handle: Handle) -> str:
@@ -249,7 +242,7 @@ async def test_everything_at_once_with_workers_and_a_server_that_die(
     workers and the server itself are killed. Each run ends once and the accounts are empty."""
     server = make_server("redis", fsync="always")
     chance = random.Random(7)
-    async with site_on(server, namespace, lease=LEASE_S) as site, producing(site) as producer:
+    async with site_on(server, namespace) as site, producing(site) as producer:
         await Dispatch(site.redis, site.keys).open()
         await limit(site, concurrency=6, per_group=2, rate=400.0, burst=40)
         workers = [start_worker(penstock, server, namespace, concurrency=4) for _ in range(3)]

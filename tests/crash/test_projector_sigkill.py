@@ -16,10 +16,9 @@ from histories import Author, completed, dump, folded, stats, until
 from penstock.core.connection import connect
 from penstock.core.keys import Keys
 from penstock.core.log import Log
-from penstock.core.settings import Secret, Settings
+from penstock.core.settings import Settings
 from penstock.projections.rebuild import rebuild
 from penstock.projections.store import ViewStore
-from servers import RealServer
 
 pytestmark = pytest.mark.crash
 
@@ -54,11 +53,6 @@ class Projectors:
             process.kill()
             process.communicate()
         self.running.clear()
-
-
-@pytest.fixture
-def settings(server: RealServer, namespace: str) -> Settings:
-    return Settings(redis_url=Secret(server.url), namespace=namespace)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,18 +17,11 @@ from commands import Command
 from jobs_for_tests import Echo, Gate, Hang, Lethal, Nap
 from penstock.core.positions import milliseconds
 from penstock.producer.client import Handle
-from processes import Site, dismiss, eventually, exit_code, producing, site_on, start_worker, working
+from processes import LEASE_S, Site, dismiss, eventually, exit_code, producing, site_on, start_worker, working
 from servers import RealServer
 
 pytestmark = pytest.mark.crash
-LEASE_S = 1.0
 Penstock = Callable[..., Command]
-
-
-@pytest.fixture
-async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
-    async with site_on(server, namespace, lease=LEASE_S) as site:
-        yield site
 
 
 def positions(handles: list[Handle]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from apis import api_settings, problems, running_api
+from apis import api_settings, problems
 from penstock.core.settings import Settings
 from servers import RealServer
 
@@ -18,12 +18,6 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9_000
 @pytest.fixture
 def settings(make_server: type[RealServer], namespace: str, tmp_path: Path) -> Settings:
     return api_settings(make_server("redis", aof=False), namespace, tmp_path, max_artifact=LIMIT)
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_api(settings) as client:
-        yield client
 
 
 async def test_a_body_comes_out_as_it_went_in(api: httpx.AsyncClient) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +42,6 @@ def settings(
     monkeypatch.syspath_prepend(str(tmp_path))
     server = make_server("redis", aof=False)
     return api_settings(server, namespace, tmp_path, jobs=("own_greetings",), api_keys=KEYS)
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_api(settings) as client:
-        yield client
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from apis import api_settings, partition, problems, running_api
@@ -23,32 +24,19 @@ THUMBNAILS = {"source": f"sha256-{'0' * 64}", "sizes": [{"width": 10}]}
 
 
 @pytest.fixture
-def settings(server: RealServer, namespace: str, tmp_path: Path) -> Settings:
-    return api_settings(server, namespace, tmp_path, max_payload=2_000, max_batch=200)
+def settings(settings: Settings) -> Settings:
+    return replace(settings, max_payload=2_000, max_batch=200)
 
 
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_api(settings) as client:
-        yield client
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[Redis]:
-    client = connect(settings)
-    yield client
-    await client.aclose()
-
-
-async def submitted(client: Redis, settings: Settings, queue: str = "ai") -> list[Submitted]:
+async def submitted(redis: Redis, settings: Settings, queue: str = "ai") -> list[Submitted]:
     """The `submitted` events in a queue's log."""
-    events = await Log(client, partition(settings, queue)).page("0-0")
+    events = await Log(redis, partition(settings, queue)).page("0-0")
     found = [decode(event) for event in events]
     return [body for body in found if isinstance(body, Submitted)]
 
 
 async def test_an_accepted_job_is_in_the_log_and_can_be_read_at_once(
-    api: httpx.AsyncClient, client: Redis, settings: Settings
+    api: httpx.AsyncClient, redis: Redis, settings: Settings
 ) -> None:
     answer = await api.post("/jobs/ai", json=JOB)
     assert answer.status_code == 202
@@ -61,13 +49,13 @@ async def test_an_accepted_job_is_in_the_log_and_can_be_read_at_once(
         "submitted_at": job["submitted_at"],
     }
     assert answer.headers["location"] == f"/jobs/ai/{job['id']}"
-    [event] = await submitted(client, settings)
+    [event] = await submitted(redis, settings)
     assert (event.by, bytes(event.payload)) == ("local", b'{"text":"Guten Tag"}')
     read = (await api.get(answer.headers["location"])).json()
     assert {name: read[name] for name in job} == job
 
 
-async def test_all_options_reach_the_log(api: httpx.AsyncClient, client: Redis, settings: Settings) -> None:
+async def test_all_options_reach_the_log(api: httpx.AsyncClient, redis: Redis, settings: Settings) -> None:
     backoff = {"kind": "fixed", "base": 2.0, "jitter": 0.0}
     options = {"priority": "high", "attempts": 7, "backoff": backoff, "timeout": 5, "tags": ["a", "b"]}
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -75,14 +63,14 @@ async def test_all_options_reach_the_log(api: httpx.AsyncClient, client: Redis, 
     later = await api.post("/jobs/ai", json={**JOB, "run_at": "2040-01-02T03:04:05+00:00"})
     assert (delayed.status_code, delayed.json()["state"]) == (202, "delayed")
     assert (later.status_code, later.json()["state"]) == (202, "delayed")
-    first, second = await submitted(client, settings)
+    first, second = await submitted(redis, settings)
     assert (first.priority, first.attempts, first.timeout, first.tags) == ("high", 7, 5.0, ("a", "b"))
     assert (first.backoff.kind, first.backoff.base, first.delay, first.trace) == ("fixed", 2.0, 60, trace)
     assert second.run_at == 2_209_086_245_000
 
 
 async def test_an_idempotency_key_answers_with_the_first_job(
-    api: httpx.AsyncClient, client: Redis, settings: Settings
+    api: httpx.AsyncClient, redis: Redis, settings: Settings
 ) -> None:
     headers = {"Idempotency-Key": "order-17"}
     first = await api.post("/jobs/ai", json={**JOB, "delay": 60}, headers=headers)
@@ -93,7 +81,7 @@ async def test_an_idempotency_key_answers_with_the_first_job(
     assert again.headers["idempotency-replayed"] == in_body.headers["idempotency-replayed"] == "true"
     assert first.headers["location"] == again.headers["location"] == in_body.headers["location"]
     assert first.json() == again.json() == in_body.json()
-    assert len(await submitted(client, settings)) == 1
+    assert len(await submitted(redis, settings)) == 1
 
 
 @pytest.mark.parametrize(
@@ -108,7 +96,7 @@ async def test_an_idempotency_key_that_is_none_is_refused(
 
 
 async def test_every_wrong_field_is_named_and_nothing_is_written(
-    api: httpx.AsyncClient, client: Redis, settings: Settings
+    api: httpx.AsyncClient, redis: Redis, settings: Settings
 ) -> None:
     payload = {"source": "nowhere", "sizes": [{"width": 0}, {"heigth": 5}]}
     wrong = {
@@ -135,7 +123,7 @@ async def test_every_wrong_field_is_named_and_nothing_is_written(
     }
     both = await api.post("/jobs/ai", json={**JOB, "delay": 1, "run_at": 5})
     assert set(problems(both, 422)) == {"delay"}
-    assert [key async for key in client.scan_iter(f"{settings.namespace}:*")] == []
+    assert [key async for key in redis.scan_iter(f"{settings.namespace}:*")] == []
 
 
 async def test_an_unknown_type_is_answered_with_the_known_ones(api: httpx.AsyncClient) -> None:
@@ -206,7 +194,7 @@ async def test_a_body_that_stops_coming_is_given_up(
 
 
 async def test_a_batch_is_answered_job_by_job_in_order(
-    api: httpx.AsyncClient, client: Redis, settings: Settings
+    api: httpx.AsyncClient, redis: Redis, settings: Settings
 ) -> None:
     wrong = {"type": "ai.language", "payload": {"text": 5}, "attempts": 0}
     answer = await api.post("/jobs/ai/batch", json=[JOB, wrong, {**JOB, "key": "k"}, {**JOB, "key": "k"}])
@@ -216,22 +204,22 @@ async def test_a_batch_is_answered_job_by_job_in_order(
     assert [item["status"] for item in told["items"]] == [202, 422, 202, 200]
     assert {error["path"] for error in told["items"][1]["errors"]} == {"attempts", "payload.text"}
     assert told["items"][3]["id"] == told["items"][2]["id"]
-    assert len(await submitted(client, settings)) == 2
+    assert len(await submitted(redis, settings)) == 2
 
 
-async def test_a_batch_may_come_as_lines(api: httpx.AsyncClient, client: Redis, settings: Settings) -> None:
+async def test_a_batch_may_come_as_lines(api: httpx.AsyncClient, redis: Redis, settings: Settings) -> None:
     lines = b'{"type": "ai.language", "payload": {"text": "one"}}\n\n{"type":\r\n'
     lines += b'{"type": "ai.language", "payload": {"text": "two"}}'
     answer = await api.post(
         "/jobs/ai/batch", content=lines, headers={"Content-Type": "application/x-ndjson; charset=utf-8"}
     )
     assert [item["status"] for item in answer.json()["items"]] == [202, 400, 202]
-    payloads = [bytes(event.payload) for event in await submitted(client, settings)]
+    payloads = [bytes(event.payload) for event in await submitted(redis, settings)]
     assert payloads == [b'{"text": "one"}', b'{"text": "two"}']
 
 
 async def test_a_batch_with_no_right_job_is_refused(
-    api: httpx.AsyncClient, client: Redis, settings: Settings
+    api: httpx.AsyncClient, redis: Redis, settings: Settings
 ) -> None:
     wrong = {"type": "ai.language", "payload": {"text": ""}}
     answer = await api.post("/jobs/ai/batch", json=[wrong, {"type": "x", "payload": {}}])
@@ -241,32 +229,32 @@ async def test_a_batch_with_no_right_job_is_refused(
     assert set(problems(await api.post("/jobs/ai/batch", json=JOB), 422)) == {""}
     keyed = await api.post("/jobs/ai/batch", json=[JOB], headers={"Idempotency-Key": "k"})
     assert set(problems(keyed, 422)) == {"Idempotency-Key"}
-    assert await submitted(client, settings) == []
+    assert await submitted(redis, settings) == []
 
 
-async def script_calls(client: Redis, settings: Settings) -> int:
+async def script_calls(redis: Redis, settings: Settings) -> int:
     """How many batches the one producer of the app has sent."""
-    [key] = [key async for key in client.scan_iter(f"{settings.namespace}:*sender:*")]
-    said: Any = await client.get(key)
+    [key] = [key async for key in redis.scan_iter(f"{settings.namespace}:*sender:*")]
+    said: Any = await redis.get(key)
     return int(said.split()[0])
 
 
-async def test_a_batch_is_one_script_call(api: httpx.AsyncClient, client: Redis, settings: Settings) -> None:
+async def test_a_batch_is_one_script_call(api: httpx.AsyncClient, redis: Redis, settings: Settings) -> None:
     answer = await api.post("/jobs/ai/batch", json=[JOB] * settings.max_batch)
     assert answer.json()["accepted"] == settings.max_batch
-    assert await script_calls(client, settings) == 1
+    assert await script_calls(redis, settings) == 1
 
 
 async def test_500_submissions_at_once_are_all_kept_in_few_script_calls(
-    api: httpx.AsyncClient, client: Redis, settings: Settings
+    api: httpx.AsyncClient, redis: Redis, settings: Settings
 ) -> None:
     answers = await asyncio.gather(*(api.post("/jobs/ai", json=JOB) for _ in range(500)))
     assert {answer.status_code for answer in answers} == {202}
     ids = {answer.json()["id"] for answer in answers}
-    events = await Log(client, partition(settings, "ai")).page("0-0")
+    events = await Log(redis, partition(settings, "ai")).page("0-0")
     assert {f"ai.0.{event.position}" for event in events} == ids
     assert len(ids) == 500
-    assert await script_calls(client, settings) < 250
+    assert await script_calls(redis, settings) < 250
 
 
 async def test_unknown_paths_and_methods_are_problems(api: httpx.AsyncClient) -> None:
@@ -280,9 +268,9 @@ async def test_unknown_paths_and_methods_are_problems(api: httpx.AsyncClient) ->
 
 
 async def test_an_error_of_the_server_tells_a_client_nothing(
-    api: httpx.AsyncClient, client: Redis, settings: Settings
+    api: httpx.AsyncClient, redis: Redis, settings: Settings
 ) -> None:
-    await client.set(partition(settings, "ai").log, "no stream")
+    await redis.set(partition(settings, "ai").log, "no stream")
     answer = await api.post("/jobs/ai", json=JOB)
     assert problems(answer, 500) == {}
     assert "WRONGTYPE" not in answer.text
@@ -302,13 +290,12 @@ async def test_while_redis_is_away_the_answer_is_503(own_server: RealServer, tmp
             assert int(answer.headers["retry-after"]) >= 1
         assert (await api.get("/health/live")).status_code == 200
         own_server.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while (answer := await api.post("/jobs/ai", json=JOB)).status_code != 202:
             assert answer.status_code == 503
             assert time.monotonic() < deadline
-        client = connect(settings)
-        assert len(await submitted(client, settings)) == 2
-        await client.aclose()
+        async with connect(settings) as redis:
+            assert len(await submitted(redis, settings)) == 2
 
 
 async def test_a_server_that_may_evict_is_not_ready(own_server: RealServer, tmp_path: Path) -> None:
@@ -322,15 +309,15 @@ async def test_a_server_that_may_evict_is_not_ready(own_server: RealServer, tmp_
 
 
 async def test_who_waits_for_an_end_is_answered_when_the_server_leaves(
-    settings: Settings, client: Redis
+    settings: Settings, redis: Redis
 ) -> None:
     stop = asyncio.Event()
     async with running_api(settings, stop) as api:
         job = (await api.post("/jobs/ai", json=JOB)).headers["location"]
-        before = (await client.info("clients"))["blocked_clients"]
+        before = (await redis.info("clients"))["blocked_clients"]
         waiting = asyncio.create_task(api.get(f"{job}?wait=60"))
-        deadline = time.monotonic() + 10
-        while (await client.info("clients"))["blocked_clients"] == before:  # it reads the log
+        deadline = time.monotonic() + 30
+        while (await redis.info("clients"))["blocked_clients"] == before:  # it reads the log
             assert time.monotonic() < deadline
         stop.set()
         answer = await asyncio.wait_for(waiting, 10)

@@ -1,25 +1,15 @@
 """Facts come into a log once, together, and into the place their writer had seen."""
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import pytest
 
 from penstock.core.append import Appender, Fact
 from penstock.core.dispatch import Dispatch
 from penstock.core.keys import Keys
 from penstock.core.log import Log
-from processes import Site, site_on
-from servers import RealServer
+from processes import Site
 
 A = Fact("schedule_paused", b'{"by":"a"}', "nightly")
 B = Fact("schedule_resumed", b"{}", "nightly")
-
-
-@pytest.fixture
-async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
-    async with site_on(server, namespace) as site:
-        yield site
 
 
 async def test_facts_stand_next_to_one_another_in_the_order_given(site: Site) -> None:

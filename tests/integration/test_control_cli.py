@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from apis import KEY, KEYS, api_settings, running_api
 from commands import Command
 from jobs_for_tests import Block, Echo, Gate, Hopeless
-from penstock.core.connection import connect
 from penstock.core.settings import Settings
 from penstock.producer import Producer
 from processes import Site, exit_code, working
@@ -28,8 +28,8 @@ def settings(make_server: Callable[..., RealServer], namespace: str, tmp_path: P
 
 
 @pytest.fixture
-async def site(settings: Settings) -> AsyncIterator[Site]:
-    async with running_api(settings), connect(settings) as redis:
+async def site(settings: Settings, redis: Redis) -> AsyncIterator[Site]:
+    async with running_api(settings):
         yield Site(settings, redis, "test")
 
 

@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -22,12 +21,6 @@ ON_A_SERVER = settings(
     max_examples=30,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-
-
-@pytest.fixture
-async def floor(server: RealServer, namespace: str) -> AsyncIterator[Floor]:
-    async with floor_on(server, namespace, "w1", "w2") as floor:
-        yield floor
 
 
 async def limit(floor: Floor, **limits: Any) -> None:

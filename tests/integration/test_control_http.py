@@ -1,7 +1,7 @@
 """Jobs and queues do what they are told over HTTP, and who told them stands in the log."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,14 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from msgspec.structs import replace
+from redis.asyncio import Redis
 
-from apis import KEY, KEYS, OTHER_KEY, api_settings, problems, running_api
+from apis import KEY, KEYS, OTHER_KEY, problems
 from jobs_for_tests import Attentive, Block, Echo, Gate, Hang, Hopeless, Nap, Tidy
-from penstock.core.connection import connect
 from penstock.core.contracts import declaration
 from penstock.core.settings import Settings
 from processes import Site, eventually, working
-from servers import RealServer
 
 ALICE = {"Authorization": f"Bearer {KEY}"}
 BOB = {"Authorization": f"Bearer {OTHER_KEY}"}
@@ -25,22 +25,19 @@ COMMANDS = ("cancel", "retry", "promote")
 
 
 @pytest.fixture
-def settings(server: RealServer, namespace: str, tmp_path: Path) -> Settings:
-    more: dict[str, Any] = {"api_keys": KEYS, "queues": ("test",), "lease": 1.0, "concurrency": 4}
-    return api_settings(server, namespace, tmp_path, **more)
+def settings(settings: Settings) -> Settings:
+    return replace(settings, api_keys=KEYS, queues=("test",), lease=1.0, concurrency=4)
 
 
 @pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_api(settings) as client:
-        client.headers.update(ALICE)
-        yield client
+def api(api: httpx.AsyncClient) -> httpx.AsyncClient:
+    api.headers.update(ALICE)
+    return api
 
 
 @pytest.fixture
-async def site(settings: Settings) -> AsyncIterator[Site]:
-    async with connect(settings) as redis:
-        yield Site(settings, redis, "test")
+def site(settings: Settings, redis: Redis) -> Site:
+    return Site(settings, redis, "test")
 
 
 async def submit(api: httpx.AsyncClient, payload: msgspec.Struct, **options: Any) -> str:

@@ -3,12 +3,11 @@ worker that ends the job at the same moment."""
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from floor import LEASE_MS, Floor, done, ended, floor_on, names
+from floor import LEASE_MS, Floor, done, ended, names
 from penstock.core.dispatch import Delivery
 from penstock.core.events import QueueLimited, Started, encode
 from penstock.core.keys import PARKED
@@ -16,12 +15,6 @@ from penstock.core.lifecycle import fold_all
 from penstock.core.story import tell
 from processes import site_on
 from servers import RealServer
-
-
-@pytest.fixture
-async def floor(server: RealServer, namespace: str) -> AsyncIterator[Floor]:
-    async with floor_on(server, namespace, "w1", "w2") as floor:
-        yield floor
 
 
 async def now_ms(floor: Floor) -> int:

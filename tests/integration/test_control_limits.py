@@ -1,14 +1,13 @@
 """Pause, rate, concurrency and backlog: over all workers, at once, and not one job too many."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from itertools import combinations
 from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
 
-from floor import Floor, done, floor_on, names, submission
+from floor import Floor, done, names, submission
 from jobs_for_tests import Echo
 from penstock.core.dispatch import Arrival, Cycle, Delivery
 from penstock.core.errors import BacklogFull
@@ -17,12 +16,6 @@ from penstock.core.keys import PARKED
 from penstock.core.positions import milliseconds
 from processes import eventually, producing, site_on, working
 from servers import RealServer
-
-
-@pytest.fixture
-async def floor(server: RealServer, namespace: str) -> AsyncIterator[Floor]:
-    async with floor_on(server, namespace, "w1", "w2") as floor:
-        yield floor
 
 
 async def limit(floor: Floor, **limits: Any) -> bool:

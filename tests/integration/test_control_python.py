@@ -12,7 +12,7 @@ from jobs_for_tests import Block, Echo, Flaky, Gate, Hopeless, Tidy
 from penstock.core.contracts import Backoff
 from penstock.core.errors import InvalidJob, JobFailed, NotFound, WrongState
 from penstock.producer import Producer, SyncProducer
-from processes import Site, eventually, producing, site_on, working
+from processes import Site, eventually, site_on, working
 from servers import RealServer
 
 WAIT = 15
@@ -22,12 +22,6 @@ WAIT = 15
 async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
     async with site_on(server, namespace, concurrency=2) as site:
         yield site
-
-
-@pytest.fixture
-async def producer(site: Site) -> AsyncIterator[Producer]:
-    async with producing(site) as producer:
-        yield producer
 
 
 async def test_cancel_waiting_delayed_and_running(producer: Producer, site: Site, tmp_path: Path) -> None:

@@ -1,24 +1,17 @@
 """A job that expires unless started in time, a key that one live job holds, and debounce."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.exceptions import ResponseError
 
-from floor import LEASE_MS, Floor, done, ended, floor_on, names, submission
+from floor import LEASE_MS, Floor, done, ended, names, submission
 from jobs_for_tests import Echo
 from penstock.core.events import QueueLimited
 from penstock.core.lifecycle import fold_all
 from penstock.producer.intake import Unique
 from processes import eventually, producing, site_on
 from servers import RealServer
-
-
-@pytest.fixture
-async def floor(server: RealServer, namespace: str) -> AsyncIterator[Floor]:
-    async with floor_on(server, namespace, "w1", "w2") as floor:
-        yield floor
 
 
 async def later_than(floor: Floor, ms: int) -> None:

@@ -3,31 +3,17 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from floor import Floor, done, ended, floor_on
+from floor import Floor, done, ended
 from jobs_for_tests import Echo, Gate, Hang, Talk
 from penstock.core.dispatch import Arrival, Delivery, Note
 from penstock.core.events import Progressed, encode
 from penstock.core.lifecycle import fold_all
 from processes import Site, eventually, producing, site_on, working
 from servers import RealServer, wait_until
-
-
-@pytest.fixture
-async def floor(server: RealServer, namespace: str) -> AsyncIterator[Floor]:
-    async with floor_on(server, namespace, "w1", "w2") as floor:
-        yield floor
-
-
-@pytest.fixture
-async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
-    async with site_on(server, namespace) as site:
-        yield site
-
 
 # Begun before the script knew
 

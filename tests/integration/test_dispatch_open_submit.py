@@ -1,7 +1,6 @@
 """open and submit: a partition is made once, a batch is accepted once, all of it or nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,16 +8,9 @@ from redis.exceptions import ResponseError
 
 from penstock.core.dispatch import Dispatch, Script, Submission
 from penstock.core.keys import GROUP, PARKED
-from processes import Site, site_on
-from servers import RealServer
+from processes import Site
 
 BODY = b'{"type":"test.echo","payload":{}}'
-
-
-@pytest.fixture
-async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
-    async with site_on(server, namespace) as site:
-        yield site
 
 
 def jobs(count: int, **more: Any) -> list[Submission]:

@@ -13,19 +13,13 @@ from redis.asyncio import Redis
 from flows import Crowd, Killed, Mortal, random_flow, read_record
 from penstock.core.connection import connect
 from penstock.core.keys import Keys
-from penstock.core.settings import Secret, Settings
+from penstock.core.settings import Settings
 from penstock.producer.client import Producer
 from penstock.producer.flows import Flows
 from penstock.producer.flows.coordinator import Coordinator
 from penstock.producer.flows.course import position_of
-from servers import RealServer
 
 ROUNDS = 400
-
-
-@pytest.fixture
-def settings(server: RealServer, namespace: str) -> Settings:
-    return Settings(redis_url=Secret(server.url), namespace=namespace)
 
 
 @pytest.fixture(autouse=True)

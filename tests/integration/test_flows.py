@@ -39,12 +39,6 @@ async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-async def producer(site: Site) -> AsyncIterator[Producer]:
-    async with Producer(site.settings) as producer:
-        yield producer
-
-
-@pytest.fixture
 async def flows(producer: Producer) -> AsyncIterator[Flows]:
     async with Flows(producer) as flows:
         yield flows

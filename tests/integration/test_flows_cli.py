@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import flow_jobs
 import jobs_for_tests
-from apis import api_settings, running_api
+from apis import running_api
 from commands import Command
 from penstock.core.settings import Settings
 from processes import exit_code, start_worker
@@ -26,9 +27,8 @@ FLOW = {
 
 
 @pytest.fixture
-async def settings(server: RealServer, namespace: str, tmp_path: Path) -> AsyncIterator[Settings]:
-    jobs = (flow_jobs.__name__, jobs_for_tests.__name__)
-    settings = api_settings(server, namespace, tmp_path, jobs=jobs)
+async def settings(settings: Settings) -> AsyncIterator[Settings]:
+    settings = replace(settings, jobs=(flow_jobs.__name__, jobs_for_tests.__name__))
     async with running_api(settings):
         yield settings
 

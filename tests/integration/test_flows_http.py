@@ -8,15 +8,15 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 import flow_jobs
 import jobs_for_tests
-from apis import KEY, KEYS, OTHER_KEY, api_settings, problems, running_api
+from apis import KEY, KEYS, OTHER_KEY, problems, running_api
 from penstock.consumers.worker import run_worker
 from penstock.core.settings import Settings
 from penstock.producer.flows.coordinator import run_flows
 from penstock.producer.flows.intake import MAX_FLOW_BYTES
-from servers import RealServer
 
 CHAIN: dict[str, Any] = {
     "name": "two",
@@ -28,16 +28,15 @@ CHAIN: dict[str, Any] = {
 
 
 @pytest.fixture
-def settings(server: RealServer, namespace: str, tmp_path: Path) -> Settings:
+def settings(settings: Settings) -> Settings:
     jobs = (flow_jobs.__name__, jobs_for_tests.__name__)
-    return api_settings(server, namespace, tmp_path, api_keys=KEYS, queues=("test",), jobs=jobs)
+    return replace(settings, api_keys=KEYS, queues=("test",), jobs=jobs)
 
 
 @pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_api(settings) as client:
-        client.headers["authorization"] = f"Bearer {KEY}"
-        yield client
+def api(api: httpx.AsyncClient) -> httpx.AsyncClient:
+    api.headers["authorization"] = f"Bearer {KEY}"
+    return api
 
 
 @pytest.fixture

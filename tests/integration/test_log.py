@@ -1,21 +1,11 @@
 """Reading the log: pages, single events, one job's events in a stretch, and as it grows."""
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import pytest
 
 from penstock.core.dispatch import Finished
 from penstock.core.log import Log, follow
 from penstock.core.positions import order
-from processes import JOB, Site, site_on
-from servers import RealServer
-
-
-@pytest.fixture
-async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
-    async with site_on(server, namespace) as site:
-        yield site
+from processes import JOB, Site
 
 
 async def run(site: Site, *, worker: str = "w") -> None:

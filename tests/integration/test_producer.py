@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -17,18 +17,6 @@ from processes import Site, producing, site_on, working
 from servers import RealServer
 
 WAIT = 10
-
-
-@pytest.fixture
-async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
-    async with site_on(server, namespace) as site:
-        yield site
-
-
-@pytest.fixture
-async def producer(site: Site) -> AsyncIterator[Producer]:
-    async with producing(site) as producer:
-        yield producer
 
 
 async def script_calls(site: Site) -> int:

@@ -5,7 +5,6 @@ two steps. Time is turned by hand, from the server's own clock on.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import msgspec
@@ -34,12 +33,6 @@ from processes import Site, eventually, site_on, working
 from servers import RealServer
 
 MINUTE: Final = 60_000
-
-
-@pytest.fixture
-async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
-    async with site_on(server, namespace) as site:
-        yield site
 
 
 class TurnedClock:

@@ -2,14 +2,15 @@
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
-from apis import KEY, KEYS, api_settings, partition, problems, running_api
+from apis import KEY, KEYS, partition, problems
 from commands import Command
 from penstock.core.connection import connect
 from penstock.core.settings import Settings
@@ -25,15 +26,14 @@ NIGHTLY: dict[str, Any] = {
 
 
 @pytest.fixture
-def settings(server: RealServer, namespace: str, tmp_path: Path) -> Settings:
-    return api_settings(server, namespace, tmp_path, api_keys=KEYS)
+def settings(settings: Settings) -> Settings:
+    return replace(settings, api_keys=KEYS)
 
 
 @pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with running_api(settings) as client:
-        client.headers["X-API-Key"] = KEY
-        yield client
+def api(api: httpx.AsyncClient) -> httpx.AsyncClient:
+    api.headers["X-API-Key"] = KEY
+    return api
 
 
 async def test_a_schedule_is_created_changed_shown_and_removed(api: httpx.AsyncClient) -> None:

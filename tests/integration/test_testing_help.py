@@ -1,12 +1,10 @@
 """`run_due`, the help for users' own tests: the worker's executor without its loop, on a real server."""
 
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from jobs_for_tests import Block, Echo, Elsewhere, Family, Flaky, Hopeless, Large, Nap, Odd, Talk
 from penstock.consumers.testing import Counts, run_due
@@ -14,20 +12,7 @@ from penstock.core import Backoff
 from penstock.core.artifacts import open_artifacts
 from penstock.core.settings import Settings
 from penstock.producer.client import Producer
-from processes import Site, producing, site_on
-from servers import RealServer
-
-
-@pytest.fixture
-async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
-    async with site_on(server, namespace) as site:
-        yield site
-
-
-@pytest.fixture
-async def producer(site: Site) -> AsyncIterator[Producer]:
-    async with producing(site) as producer:
-        yield producer
+from processes import Site
 
 
 async def run(site: Site, **options: Any) -> Counts:

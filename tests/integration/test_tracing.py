@@ -10,20 +10,17 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import msgspec
 import pytest
 
-from apis import api_settings, running_api
 from collector import Collector, collecting
 from commands import Command
 from penstock.core.events import as_builtins
 from penstock.core.keys import Keys
 from penstock.core.log import Log
-from penstock.core.settings import Settings
 from penstock.core.tracing import is_sampled
 from penstock.producer import Producer
 from penstock.producer.flows.facts import LEDGER
@@ -269,13 +266,6 @@ async def test_a_program_with_traces_of_its_own_sends_its_context(
     assert {job: trace[:-3] for job, trace in traces.items()} == {
         job: f"00-{it['trace']}-{it['id']}" for job, it in owners.items()
     }
-
-
-@pytest.fixture
-async def api(server: RealServer, namespace: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    settings: Settings = api_settings(server, namespace, tmp_path)
-    async with running_api(settings) as client:
-        yield client
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -32,12 +32,6 @@ from processes import (
 from servers import RealServer
 
 WAIT = 15
-
-
-@pytest.fixture
-async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
-    async with site_on(server, namespace) as site:
-        yield site
 
 
 @pytest.fixture

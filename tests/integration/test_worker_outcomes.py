@@ -28,28 +28,15 @@ from penstock.core.contracts import Backoff
 from penstock.core.errors import JobFailed
 from penstock.core.positions import milliseconds
 from penstock.producer.client import Producer
-from processes import JOB, Site, eventually, producing, site_on, working
-from servers import RealServer
+from processes import JOB, Site, eventually, producing, working
 
 WAIT = 10
-
-
-@pytest.fixture
-async def site(server: RealServer, namespace: str) -> AsyncIterator[Site]:
-    async with site_on(server, namespace) as site:
-        yield site
 
 
 @pytest.fixture
 async def worker(site: Site) -> AsyncIterator[None]:
     async with working(site.settings):
         yield
-
-
-@pytest.fixture
-async def producer(site: Site) -> AsyncIterator[Producer]:
-    async with producing(site) as producer:
-        yield producer
 
 
 async def failure(handle: Any) -> JobFailed:
