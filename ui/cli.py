@@ -28,6 +28,7 @@ from penstock.ui import (
     schedule_commands,
     webhook_commands,
 )
+from penstock.ui.asking import ApiUrl, JsonOutput, payload_of
 
 app: Final = typer.Typer(
     no_args_is_help=True,
@@ -48,8 +49,6 @@ replay_commands.app.add_typer(replay_whatif.app)
 app.add_typer(schedule_commands.app, name="schedules")
 app.add_typer(webhook_commands.app, name="webhook")
 
-JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
 Jobs = Annotated[str, typer.Option(help="Modules with your own jobs, like myapp.jobs,other.jobs.")]
 JobId = Annotated[str, typer.Argument(help="Like email.0.1795477369681-0.")]
 
@@ -205,7 +204,7 @@ def submit(
     load_jobs(settings)
     options = {"priority": priority, "delay": delay, "attempts": attempts, "timeout": timeout}
     remote = Api(settings, url)
-    found = remote.submit(type, _json(payload), queue, tags=tag or None, key=key, **options)
+    found = remote.submit(type, payload_of(payload), queue, tags=tag or None, key=key, **options)
     if wait:
         found = remote.job(found["id"], wait)
     _show_job(found, as_json=as_json)
@@ -284,14 +283,6 @@ def _settings(*, queues: str = "", jobs: str = "", concurrency: int = 0) -> Sett
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _json(text: str) -> Any:
-    source = sys.stdin.read() if text == "-" else text
-    try:
-        return msgspec.json.decode(source)
-    except msgspec.DecodeError as error:
-        raise Refused(f"""the payload is not JSON: {error}; quote it like '{{"text": "Hello"}}'""") from None
 
 
 def _show_job(found: dict[str, Any], *, as_json: bool) -> None:

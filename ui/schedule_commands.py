@@ -3,18 +3,13 @@ and its like."""
 
 import sys
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
-import msgspec
 import typer
 
-from penstock.core.errors import Refused
-from penstock.core.settings import read_settings
+from penstock.ui.asking import ApiUrl, JsonOutput, Named, payload_of
 
 app: Final = typer.Typer(no_args_is_help=True, help="Jobs on a schedule.")
 
-JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
 Name = Annotated[str, typer.Argument(help="The schedule's name.")]
 
 
@@ -23,7 +18,7 @@ def list_schedules(url: ApiUrl = "", as_json: JsonOutput = False) -> None:
     """List all schedules."""
     from penstock.ui.output import print_json, print_table
 
-    found = _ask(url, "GET", "/schedules")["schedules"]
+    found = _schedules.ask(url, "GET")["schedules"]
     if as_json:
         print_json(found)
         return
@@ -49,44 +44,44 @@ def set_schedule(
     as_json: JsonOutput = False,
 ) -> None:
     """Set a schedule, in place of what had its name."""
-    job: dict[str, Any] = {"type": type, "payload": _json(payload)}
+    job: dict[str, Any] = {"type": type, "payload": payload_of(payload)}
     if priority:
         job["priority"] = priority
     told = {"cron": cron, "every": every, "start": start, "end": end, "jitter": jitter}
     asked = {name: value for name, value in told.items() if value}
     asked |= {"job": job, "tz": tz, "overlap": overlap, "catch_up": catch_up}
-    _show(_ask(url, "PUT", _path(name), asked), as_json=as_json)
+    _schedules.tell(url, "PUT", name, body=asked, as_json=as_json)
 
 
 @app.command()
 def show(name: Name, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
     """Show a schedule."""
-    _show(_ask(url, "GET", _path(name)), as_json=as_json)
+    _schedules.tell(url, "GET", name, as_json=as_json)
 
 
 @app.command()
 def remove(name: Name, url: ApiUrl = "") -> None:
     """Take a schedule away; its jobs stay."""
-    _ask(url, "DELETE", _path(name))
+    _schedules.ask(url, "DELETE", name)
     sys.stdout.write(f"{name} removed\n")
 
 
 @app.command()
 def pause(name: Name, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
     """Let a schedule pause: ticks passed over are not made up for."""
-    _show(_ask(url, "POST", f"{_path(name)}/pause"), as_json=as_json)
+    _schedules.tell(url, "POST", name, "pause", as_json=as_json)
 
 
 @app.command()
 def resume(name: Name, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
     """Let a schedule go on, from now."""
-    _show(_ask(url, "POST", f"{_path(name)}/resume"), as_json=as_json)
+    _schedules.tell(url, "POST", name, "resume", as_json=as_json)
 
 
 @app.command()
 def trigger(name: Name, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
     """Run a schedule's job now."""
-    _show(_ask(url, "POST", f"{_path(name)}/trigger"), as_json=as_json)
+    _schedules.tell(url, "POST", name, "trigger", as_json=as_json)
 
 
 @app.command()
@@ -99,7 +94,7 @@ def events(
     """Show what was decided about a schedule, newest first."""
     from penstock.ui.output import print_json, print_table
 
-    found = _ask(url, "GET", f"{_path(name)}/events?limit={limit}")["events"]
+    found = _schedules.ask(url, "GET", name, f"events?limit={limit}")["events"]
     if as_json:
         print_json(found)
         return
@@ -121,27 +116,8 @@ def _row(one: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _show(found: dict[str, Any], *, as_json: bool) -> None:
-    from penstock.ui.output import print_facts, print_json
-
-    if as_json:
-        print_json(found)
-    else:
-        print_facts([(name, value) for name, value in found.items() if value is not False])
+def _facts(found: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in found.items() if value is not False]
 
 
-def _json(text: str) -> Any:
-    try:
-        return msgspec.json.decode(sys.stdin.read() if text == "-" else text)
-    except msgspec.DecodeError as error:
-        raise Refused(f"""the payload is not JSON: {error}; quote it like '{{"text": "Hello"}}'""") from None
-
-
-def _path(name: str) -> str:
-    return f"/schedules/{quote(name, safe='')}"
-
-
-def _ask(url: str, method: str, path: str, body: Any = None) -> dict[str, Any]:
-    from penstock.ui.remote import Api
-
-    return Api(read_settings(), url).ask(method, path, body)
+_schedules: Final = Named("/schedules", _facts)
