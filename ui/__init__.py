@@ -44,4 +44,5 @@ The only room that knows all others. Read in this order:
     output       their tables
     *_commands   each group of commands; replay_* those of the replay tool
     progress     bars
+    recordings   an incident as a terminal session, played and recorded for the documents
 """

@@ -193,7 +193,7 @@ def load_handlers(settings: Settings) -> None:
     if not settings.queues or SYSTEM in settings.queues:
         from penstock.ui.system import enter_handlers
 
-        enter_handlers(settings)
+        enter_handlers(with_server(settings))
 
 
 def _probes(metrics: "Metrics | None") -> "Probes | None":
