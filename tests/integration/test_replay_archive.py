@@ -13,6 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from archives import all_of, damage, epoch, live, named, segments
+from commands import Command
 from histories import Author, folded, until
 from penstock.core.connection import command, connect
 from penstock.core.errors import Refused
@@ -33,6 +34,7 @@ from penstock.projections.replay.importing import bring_in
 from penstock.projections.replay.sieve import Sought
 from penstock.projections.replay.span import Span, partly, span
 from penstock.projections.retention import Trimmer
+from processes import exit_code
 from servers import RealServer
 
 
@@ -251,6 +253,27 @@ async def test_a_server_that_restarts_is_waited_for(
         stop.set()
         await asyncio.wait_for(task, 20)
         assert await all_of(redis, keys, url) == list((await live(redis, keys)).items())
+
+
+async def test_the_setting_names_the_archive_where_no_option_does(
+    settings: Settings, redis: Redis, keys: PartitionKeys, url: str, penstock: Callable[..., Command]
+) -> None:
+    author = Author(redis, keys, seed=12)
+    await author.scene()
+    ours = PartitionArchiver(redis, keys, Archive(url, make=True), 60)
+    await ours.enter()
+    await ours.step(due=True)
+    async with projecting(redis, keys):
+        await sweep(settings, redis, keys)
+    gone, *_ = [it for it in author.jobs if not await tell(redis, keys, it)]
+    environ = {"PENSTOCK_REDIS_URL": settings.redis_url.reveal(), "PENSTOCK_NAMESPACE": settings.namespace}
+    shown = penstock("replay", "show", f"mail.0.{gone}", **environ, PENSTOCK_ARCHIVE_URL=url)
+    assert await exit_code(shown) == 0, shown.output
+    unknown = penstock("replay", "show", f"mail.0.{gone}", **environ)
+    assert await exit_code(unknown) == 1, unknown.output
+    homeless = penstock("archiver", **environ)
+    assert await exit_code(homeless) == 2
+    assert "say where the archive is: --to" in homeless.output
 
 
 async def test_a_log_that_was_lost_begins_another_archive(
