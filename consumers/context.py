@@ -2,12 +2,13 @@
 submit."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from penstock.core.artifacts import Artifacts
+from penstock.core.errors import Misconfigured
 
 MAX_LOG_LINES: Final = 200
 MAX_LOG_LINE_CHARS: Final = 1_000
@@ -22,6 +23,18 @@ class Submitter(Protocol):
         ...
 
 
+class _NoSubmitter:
+    """Stands where nothing can be submitted: in a handler's own process, and in `run_due` without a
+    submitter."""
+
+    def submit(self, payload: msgspec.Struct, /, **options: Any) -> Coroutine[Any, Any, str]:
+        """Raises Misconfigured; at once, so that also a handler learns it that does not await."""
+        raise Misconfigured(
+            "no job can be submitted from here: a handler with mode='process' has no way to, let it be a "
+            "coroutine; and in a test give `run_due` a submitter"
+        )
+
+
 class Report(msgspec.Struct, frozen=True):
     """Something a running handler says: `progressed` (the latest one counts) or `logged`, and the
     event's body as JSON."""
@@ -32,6 +45,8 @@ class Report(msgspec.Struct, frozen=True):
 
 class Context:
     """One attempt, seen from its handler. Methods may be called from any thread, none blocks.
+
+    `jobs` submits further jobs; where that cannot be, its `submit` raises Misconfigured.
 
     For a node of a flow `needs` has the results of what it waited for, by the nodes' names, and `unmet`
     says why others have none (failed, cancelled or skipped), where it runs all the same.
@@ -64,7 +79,7 @@ class Context:
         self.attempt: Final = attempt
         self.attempts: Final = attempts
         self.artifacts: Final = artifacts
-        self.jobs: Final = jobs
+        self.jobs: Final[Submitter] = jobs if jobs is not None else _NoSubmitter()
         self.report: Final = report
         self.needs: Final[Mapping[str, Any]] = needs or {}
         self.unmet: Final[Mapping[str, str]] = unmet or {}

@@ -241,7 +241,6 @@ class Family(msgspec.Struct):
 
 @handler(Family)
 async def family(job: Family, context: Context) -> list[str]:
-    assert context.jobs is not None
     return [await context.jobs.submit(Echo(number)) for number in range(job.children)]
 
 

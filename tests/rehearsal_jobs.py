@@ -74,7 +74,6 @@ class Curious(msgspec.Struct):
 
 @handler(Curious, pure=True)
 async def curious(job: Curious, context: Context) -> list[Any]:
-    assert context.jobs is not None
     assert context.artifacts is not None
     if context.rehearsal and context.attempt == 1:
         raise RetryLater("not now", after=3600)

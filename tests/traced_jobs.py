@@ -25,7 +25,7 @@ def look(where: str) -> dict[str, Any]:
 
 @contract("traced.order", attempts=3, backoff=Backoff(kind="fixed", base=0.05, jitter=0))
 class Order(msgspec.Struct):
-    """Fails once, with its payload in what it says; then looks around, and submits others if it may."""
+    """Fails once, with its payload in what it says; then looks around, and submits others."""
 
     card: str
 
@@ -35,8 +35,7 @@ async def order(job: Order, context: Context) -> dict[str, Any]:
     if context.attempt == 1:
         raise ValueError(f"declined: {job.card}")
     seen = look("coroutine")
-    if context.jobs is not None:
-        seen["jobs"] = [await context.jobs.submit(it) for it in (InThread(), InProcess())]
+    seen["jobs"] = [await context.jobs.submit(it) for it in (InThread(), InProcess())]
     return seen
 
 

@@ -23,5 +23,5 @@ async def receipt(job: Receipt, context: Context) -> dict[str, str]:
     total = f"{job.cents / 100:.2f} {job.currency.upper()}"
     text = f"{job.note}\n\nThank you for your order {job.order}: {total}.".strip()
     mail = SendEmail(to=(job.to,), subject=f"Your receipt for {job.order}", text=text)
-    await context.jobs.submit(mail, key=f"receipt:{context.job_id}")  # type: ignore[union-attr]
+    await context.jobs.submit(mail, key=f"receipt:{context.job_id}")
     return {"order": job.order}
