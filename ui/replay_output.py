@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from rich.console import Console
@@ -128,7 +128,11 @@ def give_up_output(error: OSError) -> None:
 
 def _padded(tag: str) -> str:
     """An event's name, as wide as the names of what happens to jobs; one from a foreign hand as text."""
-    return f"{plain(tag)[:64] or 'unreadable':<14}"
+    return f"{_named(tag):<14}"
+
+
+def _named(tag: str) -> str:
+    return plain(tag)[:64] or "unreadable"
 
 
 def _print_rows(rows: Sequence[Sequence[str]]) -> None:
@@ -164,7 +168,7 @@ def _rows(steps: Sequence[Step], *, full: bool) -> Iterator[list[str]]:
 
 def _row(step: Step, gap_ms: int, said: str) -> list[str]:
     state = step.state if step.fits else f"{step.state} (did not fit)"
-    return [step.at, f"+{duration(gap_ms)}" if gap_ms else "", plain(step.event), state, said]
+    return [step.at, f"+{duration(gap_ms)}" if gap_ms else "", _named(step.event), state, said]
 
 
 def _said(step: Step) -> str:
@@ -173,13 +177,19 @@ def _said(step: Step) -> str:
 
 def _error(step: Step) -> str:
     """How an attempt failed, as its line says it."""
-    return error(msgspec.json.decode(step.data)) if step.event in ("attempt_failed", "failed") else ""
+    failure = _failure(step)
+    return error(failure) if failure else ""
+
+
+def _failure(step: Step) -> dict[str, Any]:
+    """What a failure says; nothing of another event, or of one that a foreign hand wrote."""
+    data = msgspec.json.decode(step.data) if step.event in ("attempt_failed", "failed") else None
+    return data if isinstance(data, dict) else {}
 
 
 def _print_tracebacks(steps: Sequence[Step]) -> None:
     for step in steps:
-        if step.event in ("attempt_failed", "failed"):
-            traceback = str(msgspec.json.decode(step.data).get("traceback", ""))
-            if traceback:
-                shown = "".join(char for char in traceback if char.isprintable() or char in "\n\t")
-                sys.stdout.write(f"\n{step.at}  {step.event}\n{shown.rstrip()}\n")
+        traceback = str(_failure(step).get("traceback", ""))
+        if traceback:
+            shown = "".join(char for char in traceback if char.isprintable() or char in "\n\t")
+            sys.stdout.write(f"\n{step.at}  {step.event}\n{shown.rstrip()}\n")

@@ -83,6 +83,16 @@ def test_people_see_talk_and_repeated_errors_folded(capsys: pytest.CaptureFixtur
     assert "Traceback: x" in out
 
 
+def test_events_of_a_foreign_hand_are_told_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = event(FIRST, "submitted", Submitted("mail.send", msgspec.Raw(b"{}")))
+    foreign = [Event("1001-0", "failed", FIRST, b"garbage"), Event("1002-0", "", FIRST, b"null")]
+    for full in (False, True):
+        print_story(story(KEYS, FIRST, [asked, *foreign]), full=full)
+        out = capsys.readouterr().out
+        assert "failed      waiting (did not fit)  garbage" in out
+        assert "unreadable  waiting (did not fit)  null" in out
+
+
 def test_on_a_terminal_an_event_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
