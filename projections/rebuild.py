@@ -78,10 +78,13 @@ class Anew:
 
     async def fold(self) -> None:
         """Fold up to the end of the log. Raises Gone."""
-        lost = 0.0
+        lost, reached = 0.0, ""
         while True:
             try:
-                await self._folding.catch_up(await self._folding.store.load(), asyncio.Event())
+                views = await self._folding.store.load()
+                if views.position != reached:  # it has gone on since the server was lost
+                    lost, reached = 0.0, views.position
+                await self._folding.catch_up(views, asyncio.Event())
                 return
             except Overtaken:
                 if not await self.shadow.hold():

@@ -105,8 +105,10 @@ class Shadow:
         return Progress(read_stats(raw).events if raw else 0, base.stats.events + length)
 
     async def strays(self) -> list[str]:
-        """The keys of the views in use, as they are found on the server."""
-        return [name.decode() async for name in self.redis.scan_iter(match=self.keys.views, count=1_000)]
+        """The keys of the views in use, as they are found on the server. Of one that another program wrote
+        and that is no text, what can be read."""
+        found = self.redis.scan_iter(match=self.keys.views, count=1_000)
+        return [name.decode(errors="replace") async for name in found]
 
     async def _names(self) -> list[str]:
         raw = await command(self.redis, "GET", self.keys.shadow.stats)

@@ -147,10 +147,10 @@ class Audit:
         entry = member.partition(b":")[2].decode()
         found = await command(self._redis, "XRANGE", self._keys.lanes[lane - 1], entry, entry)
         if found:
-            job = found[0][1][1].decode() or entry
-            raw = await command(self._redis, "HGET", self._keys.shadow.jobs, packed(job))
+            place = packed_or_none(found[0][1][1].decode(errors="replace") or entry)
+            raw = await command(self._redis, "HGET", self._keys.shadow.jobs, place) if place else None
             ready = read_row(raw).ready if raw else 0
-            await self._call("wake", "", lane, True, (member, ready or milliseconds(job)))
+            await self._call("wake", "", lane, True, (member, ready or milliseconds(entry)))
 
     async def _pages(self, section: str, lane: int = 0, *, mend: bool = False) -> AsyncIterator[list[Any]]:
         cursor = b""
@@ -177,3 +177,11 @@ class Audit:
         self._findings.add(Finding(wrong.kind, where, wrong.found, wrong.expected, wrong.cause, wrong.repair))
         if mended:
             _log.warning("%s: %s %s: %s", self._keys.name, wrong.kind, where, wrong.repair)
+
+
+def packed_or_none(position: str) -> bytes | None:
+    """As `packed`; None for what is no position, as a foreign hand may write into a lane."""
+    try:
+        return packed(position)
+    except (ValueError, OverflowError):
+        return None

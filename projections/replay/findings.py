@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 MAX_LISTED: Final = 1_000
+MAX_KNOWN: Final = 100_000  # places that are known to have been told
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -24,7 +25,8 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Findings:
-    """Findings as they come: the first MAX_LISTED of them, and how many more. Each place is told once."""
+    """Findings as they come: the first MAX_LISTED of them, and how many more. Each place is told and counted
+    once; beyond MAX_KNOWN it may be counted twice."""
 
     def __init__(self) -> None:
         self.listed: Final[list[Finding]] = []
@@ -35,8 +37,9 @@ class Findings:
         name = (finding.kind, finding.where)
         if name in self._known:
             return
-        if len(self.listed) < MAX_LISTED:
+        if len(self._known) < MAX_KNOWN:
             self._known.add(name)
+        if len(self.listed) < MAX_LISTED:
             self.listed.append(finding)
         else:
             self.more += 1

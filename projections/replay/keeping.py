@@ -13,6 +13,7 @@ from penstock.core.events import QueueLimited, QueuePaused, QueueResumed, QueueR
 from penstock.core.keys import PartitionKeys
 from penstock.core.log import Entry, Log
 from penstock.core.positions import START
+from penstock.projections.feed_tail import FIRST_PAGE
 from penstock.projections.replay.findings import Finding, Findings
 from penstock.projections.views import Stats, read, read_stats
 
@@ -80,7 +81,7 @@ class Keeping:
         pipeline.get(self._keys.shadow.stats)
         checkpoint, raw = await pipeline.execute()
         stats, after = read_stats(raw) if raw else Stats(), checkpoint.decode() if checkpoint else START
-        while entries := await Log(self._redis, self._keys).entries(after):
+        while entries := await Log(self._redis, self._keys).entries(after, FIRST_PAGE):
             heed(stats, entries)
             after = entries[-1][0].decode()
         return stats

@@ -18,6 +18,7 @@ from penstock.core.lifecycle import Job, Read, State, read_row
 from penstock.core.log import PAGE, Log
 from penstock.core.positions import START, order, packed
 from penstock.projections.base import read_base
+from penstock.projections.feed_tail import FIRST_PAGE, fitting
 from penstock.projections.rebuild import Gone
 from penstock.projections.shadow import READER
 from penstock.projections.views import (
@@ -34,6 +35,7 @@ from penstock.projections.views import (
 )
 
 MAX_GAP: Final = 50_000
+MAX_GAP_BYTES: Final = 64 * 1024 * 1024
 
 Place = tuple[State, str, bytes]
 """A member of an index: state, type, job."""
@@ -51,7 +53,7 @@ class Suspects(msgspec.Struct):
 
 
 class TooFar(Exception):
-    """More than MAX_GAP events lie between the two."""
+    """More than MAX_GAP events lie between the two, or MAX_GAP_BYTES of them."""
 
 
 class Side(msgspec.Struct):
@@ -117,12 +119,10 @@ class Sides:
     async def meet(self, suspects: Suspects) -> tuple[Side, Side]:
         """Both at the position that the further one has seen, with all that the suspects name. Raises TooFar;
         Gone; ResponseError where a view is of no type a view has; or as `Side.forward`."""
-        low = min(await self.checkpoints(), key=order)
+        last = min(await self.checkpoints(), key=order)
         events: list[Read] = []
         while True:
-            last = events[-1][0].position if events else low
-            events += await self._after(last, MAX_GAP - len(events))
-            last = events[-1][0].position if events else low
+            last = await self._go_on(events, last)
             base, used, shadow = await self._moment(suspects, [packed(it) for it in jobs_of(events)])
             top = max(used.position, shadow.position, key=order)
             if order(top) <= order(last):
@@ -132,14 +132,16 @@ class Sides:
             side.forward([it for it in events if since < order(it[0].position) <= upto], base)
         return used, shadow
 
-    async def _after(self, position: str, limit: int) -> list[Read]:
-        events: list[Read] = []
-        while entries := await self._log.entries(position, PAGE):
+    async def _go_on(self, events: list[Read], position: str) -> str:
+        """Add what has come after a position; answers the last one there is. Raises TooFar."""
+        size, count = sum(len(event.body) for event, _ in events), FIRST_PAGE
+        while entries := await self._log.entries(position, count):
             events += map(read, entries)
-            position = events[-1][0].position
-            if len(events) > limit:
+            position, count = events[-1][0].position, fitting(entries)
+            size += sum(len(fields[-1]) for _, fields in entries)
+            if len(events) > MAX_GAP or size > MAX_GAP_BYTES:
                 raise TooFar
-        return events
+        return position
 
     async def _moment(
         self, suspects: Suspects, jobs: Iterable[bytes]

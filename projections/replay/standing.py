@@ -24,7 +24,7 @@ from penstock.core.lifecycle import TERMINAL, Job, fold_all, positions, read_row
 from penstock.core.log import Log
 from penstock.core.positions import START, order, packed, unpacked
 from penstock.core.story import tell
-from penstock.projections.replay.auditing import PAGE, Audit
+from penstock.projections.replay.auditing import PAGE, Audit, packed_or_none
 from penstock.projections.replay.findings import Finding, Findings
 from penstock.projections.views import read_stats
 
@@ -64,13 +64,13 @@ class Standings:
         async for lane, page in self._audit.entries():
             self.entries += len(page)
             jobs = [(job or entry).decode(errors="replace") for entry, job, *_ in page]
+            specs = [(spec or entry).decode(errors="replace") for entry, _, spec, *_ in page]
             rows = await self._rows(jobs)
-            specs = await self._there(
-                [(spec or entry).decode(errors="replace") for entry, _, spec, *_ in page]
-            )
-            for (entry, _, spec, *_), job in zip(page, jobs, strict=True):
+            known = {place for job, row in rows.items() for place in positions(job, row)}
+            known |= await self._there([spec for spec in specs if spec not in known])
+            for (entry, *_), job, spec in zip(page, jobs, specs, strict=True):
                 row = rows.get(job)
-                if (spec or entry).decode(errors="replace") not in specs:
+                if spec not in known:
                     await self._tell_entry(lane, entry.decode(), job, "lost", mend=mend)
                 elif row is None or row.state in TERMINAL:
                     await self._tell_entry(lane, entry.decode(), job, "over", mend=mend)
@@ -159,22 +159,17 @@ class Standings:
         return bool(await command(self._redis, "XRANGE", self._keys.lanes[lane - 1], entry, entry))
 
     async def _there(self, places: Sequence[str]) -> set[str]:
-        sound = [it for it in places if _place(it)]
+        """Which of these events are in the log. (Those that a row lists were there a moment ago: their bodies
+        need not be read for that.)"""
+        sound = [it for it in places if packed_or_none(it)]
         return {event[0].decode() for event in await self._log.pick(sound)}
 
     async def _rows(self, jobs: Sequence[str]) -> dict[str, Job]:
-        sound = [it for it in jobs if _place(it)]
+        sound = [it for it in jobs if packed_or_none(it)]
         if not sound:
             return {}
-        rows = await command(self._redis, "HMGET", self._keys.shadow.jobs, *map(_place, sound))
+        rows = await command(self._redis, "HMGET", self._keys.shadow.jobs, *map(packed, sound))
         return {job: read_row(raw) for job, raw in zip(sound, rows, strict=True) if raw}
-
-
-def _place(position: str) -> bytes | None:
-    try:
-        return packed(position)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _placing(stands: Standing, row: Job, story: Sequence[Event]) -> list[Any]:
