@@ -65,7 +65,9 @@ def sink(name: str, file: BinaryIO, keys: PartitionKeys) -> Iterator[Sink]:
         with Table(file, keys) as table:
             yield table
     elif name.endswith(".zst"):
-        with zstandard.ZstdCompressor(level=_LEVEL).stream_writer(file, closefd=False) as compressed:
+        with zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).stream_writer(
+            file, closefd=False
+        ) as compressed:
             yield Lines(compressed)
     else:
         yield Lines(file)
@@ -98,7 +100,9 @@ def _lines(name: str, file: BinaryIO, *, compressed: bool) -> Iterator[bytes]:
     reader: BinaryIO | io.BufferedReader = file
     if compressed:
         unpacked = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-        reader = io.BufferedReader(unpacked.stream_reader(file, closefd=False))
+        # What stands behind the first frame would not be seen else.
+        frames = unpacked.stream_reader(file, read_across_frames=True, closefd=False)
+        reader = io.BufferedReader(frames)
     try:
         while line := reader.readline(MAX_LINE):
             if len(line) == MAX_LINE:

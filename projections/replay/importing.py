@@ -11,10 +11,10 @@ jobs for lost ones, until they are asked for (standing.py).
 
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 from redis.asyncio import Redis
@@ -69,7 +69,8 @@ async def bring_in(settings: Settings, names: Sequence[str], queue: str, tell: T
         async with connect(settings) as redis:
             await _check_empty(redis, keys)
             count = sum(manifest.events for manifest in manifests)
-            await _bring(redis, keys, files, first.base, count, tell)
+            base = next((it for it in map(_base, names, manifests) if it), {})
+            await _bring(redis, keys, files, base, count, tell)
             return Imported(keys.queue, await Dispatch(redis, keys).open(), count, first)
 
 
@@ -95,7 +96,7 @@ async def _bring(
         if known.trimmed:
             # As of a log that was trimmed: so many events were in it, and some are gone.
             words = ("ENTRIESADDED", counted + done, "MAXDELETEDID", known.trimmed)
-            await command(redis, "XSETID", arriving, last, *words)
+            await _written(command(redis, "XSETID", arriving, last, *words))
         # The queue is known first: a log that nobody knows of would be in the way of the next try.
         await Dispatch(redis, keys).open()
         told = {**base, IMPORTED: last.decode()} if last else base
@@ -114,10 +115,26 @@ async def _add(redis: Redis, arriving: str, page: Sequence[Entry]) -> None:
     for position, fields in page:
         pipeline.execute_command("XADD", arriving, position, *fields)
     pipeline.expire(arriving, _LIFE_S)
+    await _written(pipeline.execute())
+
+
+async def _written(answer: Awaitable[Any]) -> None:
     try:
-        await pipeline.execute()
+        await answer
     except ResponseError as error:
-        raise Refused(f"the server does not take an event as it is: {error}") from None
+        raise Refused(f"the server does not take the log as it is: {error}") from None
+
+
+def _base(name: str, manifest: Manifest) -> dict[str, str]:
+    """The base in a file, for which its checksum does not vouch. Raises Refused."""
+    base = manifest.base
+    try:
+        read_base({field.encode(): value.encode() for field, value in base.items()})
+        if not all(field in ("stats", "trimmed") or field.isdecimal() for field in base):
+            raise ValueError("it has other fields than a base")
+    except (ValueError, UnicodeEncodeError) as error:
+        raise Refused(f"{name}: its base cannot be read: {error}") from None
+    return base
 
 
 async def _check_empty(redis: Redis, keys: PartitionKeys) -> None:

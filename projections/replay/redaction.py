@@ -15,11 +15,13 @@ from penstock.core.log import Entry
 from penstock.core.sealing import is_sealed
 
 REDACTED: Final = msgspec.Raw(b'"[redacted]"')
+_NONE: Final = msgspec.Raw(b"{}")
 _JSON: Final = ("payload", "result", "data")
 _TEXT: Final = ("message", "traceback", "line")
 
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
+_texts: Final = msgspec.json.Decoder(dict[str, str]).decode
 _items: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -55,16 +57,25 @@ class Redaction:
         found = words[0] in body
         if found:
             body[words[0]] = _without(body[words[0]], words[1:])
-        # What a node of a flow was handed over are results of other jobs.
-        if words[0] == "result" and "needs" in body:
+        # What a node of a flow was handed over are results of other jobs, and why others failed.
+        if words[0] in ("result", "message") and "needs" in body:
             needs = _fields(body["needs"])
-            results = _fields(needs.get("results", msgspec.Raw(b"{}")))
-            needs |= {
-                "results": msgspec.Raw(_encode({it: _without(results[it], words[1:]) for it in results}))
-            }
+            if words[0] == "result":
+                results = _fields(needs.get("results", _NONE))
+                needs["results"] = msgspec.Raw(
+                    _encode({it: _without(results[it], words[1:]) for it in results})
+                )
+            else:
+                needs["unmet"] = msgspec.Raw(_encode(_unexplained(needs.get("unmet", _NONE))))
             body["needs"] = msgspec.Raw(_encode(needs))
             return True
         return found
+
+
+def _unexplained(unmet: msgspec.Raw) -> dict[str, str]:
+    """States of jobs, without what stands behind them."""
+    told = {name: state.partition(": ") for name, state in _texts(unmet).items()}
+    return {name: f"{state}: [redacted]" if why else state for name, (state, _, why) in told.items()}
 
 
 def _kept(fields: Sequence[bytes], index: int) -> bytes:

@@ -15,7 +15,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -42,7 +42,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     format: int
     queue: str
-    partition: int = 0
+    partition: Annotated[int, msgspec.Meta(ge=0, le=9999)] = 0
     epoch: str
     after: str
     upto: str

@@ -5,20 +5,24 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from floor import Floor, done, ended, floor_on
 from histories import dump, stats
 from penstock.core.connection import command
+from penstock.core.errors import Refused
 from penstock.core.events import QueueLimited, QueueRetained
 from penstock.core.log import Log
 from penstock.core.positions import START
 from penstock.projections.rebuild import rebuild
 from penstock.projections.replay.exporting import Asked, export
+from penstock.projections.replay.files import reading
 from penstock.projections.replay.findings import Finding
 from penstock.projections.replay.importing import bring_in
 from penstock.projections.replay.span import partly, span, standing
 from penstock.projections.replay.verify import Verified, verify
+from penstock.projections.replay.wire import write_manifest
 from sagas import saga_on
 from servers import RealServer
 
@@ -129,6 +133,34 @@ async def test_a_queue_is_governed_as_its_log_says(floor: Floor, copy: Floor, tm
     assert {it.where for it in (await look(copy)).findings} == {"paused", "keep_failed"}
     await look(copy, mend=lambda _: None)
     assert await copy.hash("control") == await floor.hash("control")
+
+
+BASES = (
+    {"stats": "{"},
+    {"stats": '{"events":"many"}'},
+    {"1": "no minute"},
+    {"begun": "7"},
+    {"imported": "9-9"},
+    {"trimmed": "soon"},
+    {"trimmed": "99999999999999-0"},
+)
+
+
+async def test_a_base_that_was_made_up_is_refused(floor: Floor, copy: Floor, tmp_path: Path) -> None:
+    """It stands in the manifest, for which the checksum of the lines does not vouch."""
+    await past(floor)
+    path = tmp_path / "log.ndjson"
+    told = await export(floor.site.settings, Asked(queue=floor.keys.queue), str(path), lambda *_: None)
+    with reading(str(path)) as file:
+        lines = file.readlines()[:-1]
+    names = [name async for name in copy.redis.scan_iter(match=f"{copy.site.settings.namespace}*")]
+    for number, base in enumerate(BASES):
+        other = tmp_path / f"{number}.ndjson"
+        made_up = write_manifest(msgspec.structs.replace(told.manifest, base=base))
+        other.write_bytes(b"".join([*lines, made_up]))
+        with pytest.raises(Refused):
+            await bring_in(copy.site.settings, [str(other)], "", lambda *_: None)
+        assert [it async for it in copy.redis.scan_iter(match=f"{copy.site.settings.namespace}*")] == names
 
 
 async def test_of_a_log_that_was_trimmed_it_is_said_there_too(
