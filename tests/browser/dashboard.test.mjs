@@ -129,6 +129,17 @@ test("the past is shown as it was", { skip }, async () => {
   const page = await open(`/travel?queue=email&at=${Date.parse(submitted_at)}`);
   await page.locator(".then code", { hasText: first }).waitFor();
   assert.equal(await page.locator(".then code", { hasText: second }).count(), 0);
+  await fetch(`${stack.api}/jobs/email/${first}/cancel`, { method: "POST" });
+  await page.locator(".then a", { hasText: first }).click();
+  await page.locator(".past", { hasText: "As it was at" }).locator('[data-state="delayed"]').waitFor();
+  await page.getByRole("button", { name: "Back to now" }).click();
+  await page.locator("h1", { hasText: "cancelled" }).waitFor();
+  assert.equal(await page.locator(".past").count(), 0);
+  await page.goBack();
+  await page.getByLabel("Go to").fill("2999-01-01T00:00:00");
+  await page.keyboard.press("Enter");
+  await page.locator(".then code", { hasText: second }).waitFor();
+  assert.deepEqual(page.problems, []);
   await page.context().close();
 });
 

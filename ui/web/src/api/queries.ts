@@ -13,6 +13,7 @@ import type {
   Known,
   Queue,
   Schedule,
+  Span,
   Worker,
 } from "./types";
 
@@ -80,6 +81,12 @@ export const knownQuery = (queue: string) =>
 
 export const childrenQuery = (id: string) =>
   queryOptions({ queryKey: ["children", id], queryFn: () => api<Children>(`${jobPath(id)}/children`) });
+
+export const spanQuery = queryOptions({
+  queryKey: ["span"],
+  queryFn: () => api<Span>("/span"),
+  staleTime: 30_000,
+});
 
 export const useQueues = () => useQuery(queuesQuery);
 

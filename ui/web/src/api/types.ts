@@ -49,6 +49,8 @@ export type JobRow = {
   misfits: number;
 };
 export type JobPage = { jobs: JobRow[]; next: string | null };
+/** As they were; `missing`: jobs of that time that retention has removed since. */
+export type PastPage = JobPage & { missing: number };
 
 export type Failure = { error: string; message: string; reason: string; traceback: string };
 
@@ -170,7 +172,13 @@ export type Series = Record<"at" | "submitted" | "started" | "completed" | "fail
   wait_ms: Durations;
   run_ms: Durations;
 };
-export type Span = { from_at: string | null; to_at: string; queues: Record<string, string> };
+/** What can be looked back on; `archived`: there is an archive, and what retention has removed is told too. */
+export type Span = {
+  from_at: string | null;
+  to_at: string;
+  queues: Record<string, string>;
+  archived: boolean;
+};
 
 /** Words by which jobs can be found. */
 export type Known = Record<"types" | "tags" | "workers" | "errors", string[]>;

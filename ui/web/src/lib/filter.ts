@@ -37,12 +37,13 @@ export function forMany(filter: Filter): BulkFilter | null {
 export const mayRedrive = ({ state, queue }: BulkFilter) =>
   OVER.includes(state ?? "") && queue !== OPERATIONS;
 
-/** A moment of the address (ISO 8601) as a field for date and time shows it; empty if it is none. */
-export function localTime(iso: string): string {
+/** A moment of the address (ISO 8601) as a field for date and time shows it, with `seconds` to the second; empty
+ * if it is none. */
+export function localTime(iso: string, seconds = false): string {
   const at = Date.parse(iso);
   if (Number.isNaN(at)) return "";
   const local = new Date(at - new Date(at).getTimezoneOffset() * MINUTE_MS);
-  return local.toISOString().slice(0, 16);
+  return local.toISOString().slice(0, seconds ? 19 : 16);
 }
 
 /** And back; empty for what is not a whole moment yet. */

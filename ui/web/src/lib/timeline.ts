@@ -100,3 +100,9 @@ export function stateAfter(events: JobEvent[]): State | null {
   }
   return state;
 }
+
+/** How many of these events had happened by a moment (Unix ms), at least the first; null for all of them. */
+export function eventsBy(events: JobEvent[], at: number): number | null {
+  const many = events.filter((it) => Date.parse(it.at) <= at).length;
+  return many >= events.length ? null : Math.max(1, many);
+}

@@ -6,12 +6,12 @@ import { watchJob } from "../api/feed";
 import { eventsQuery, jobQuery } from "../api/queries";
 import type { Job, JobEvent } from "../api/types";
 import { duration, moment } from "../lib/format";
-import { stateAfter } from "../lib/timeline";
+import { eventsBy, stateAfter } from "../lib/timeline";
 import { Ago, Badge, Copy, Empty, Loading, PageHead, Trouble } from "../parts/basic";
 import { Icon } from "../parts/icons";
 import { JsonView } from "../parts/json";
 import { Snippets } from "../parts/snippets";
-import { Link } from "../router";
+import { Link, useSearch } from "../router";
 import { Actions } from "./job-actions";
 import { History } from "./job-history";
 import { Kin } from "./job-kin";
@@ -23,7 +23,8 @@ export default function JobPage({ id }: { id: string }) {
   const job = useQuery(jobQuery(id));
   const events = useQuery(eventsQuery(id));
   useLiveJob(id);
-  const [upto, setUpto] = useState<number | null>(null);
+  const [params] = useSearch();
+  const [chosen, setUpto] = useState<number | null>();
   if (job.error) {
     return (
       <>
@@ -35,6 +36,9 @@ export default function JobPage({ id }: { id: string }) {
     );
   }
   if (!job.data || !events.data) return <Loading rows={10} />;
+  // Who comes from a moment of the past sees the job as it was then.
+  const then = Number(params.get("at"));
+  const upto = chosen === undefined && then ? eventsBy(events.data, then) : (chosen ?? null);
   const shown = upto === null ? events.data : events.data.slice(0, upto);
   return (
     <>

@@ -1,12 +1,16 @@
 /** Time travel: all queues and their jobs as they were at a moment; told forward at a chosen speed.
  *
- * The server folds the log up to that moment; this page only asks.
+ * The server folds the log up to that moment; this page only asks. What ended when stands over the slider,
+ * as far back as the projector keeps it: one sees where to look.
  */
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { keepPreviousData, useQueries, useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { api, jobPath } from "../api/client";
-import { type JobPage, type Queue, type Span, STATES } from "../api/types";
+import { spanQuery } from "../api/queries";
+import { type PastPage, type Queue, type Series, STATES } from "../api/types";
+import { localTime } from "../lib/filter";
 import { count, duration, moment } from "../lib/format";
+import { type Ending, endings } from "../lib/series";
 import { Badge, Button, Empty, Loading, PageHead, Trouble } from "../parts/basic";
 import { Icon } from "../parts/icons";
 import { Link, useSearch } from "../router";
@@ -15,10 +19,12 @@ const FRAME_MS = 500;
 const SPEEDS = [1, 10, 60, 600];
 const SHOWN = 30;
 const STEPS = 1_000;
+const [WIDE, HIGH] = [1_000, 30]; // what the bars are drawn on, stretched to what there is
+const LEAST = 0.12; // what failed is seen, however few
 
 export default function Travel() {
   const [params, change] = useSearch();
-  const span = useQuery({ queryKey: ["span"], queryFn: () => api<Span>("/span"), staleTime: 30_000 });
+  const span = useQuery(spanQuery);
   const from = Date.parse(span.data?.from_at ?? "");
   const to = Date.parse(span.data?.to_at ?? "");
   const at = Math.min(to, Math.max(from, Number(params.get("at")) || to));
@@ -28,15 +34,19 @@ export default function Travel() {
   if (!span.data.from_at) return <Empty title="The log is empty">There is no past to look at yet.</Empty>;
   return (
     <>
-      <PageHead title="Time travel" note={`The log goes back ${duration(to - from)}.`} />
-      <Slider from={from} to={to} at={at} onAt={setAt} />
+      <PageHead
+        title="Time travel"
+        note={`${span.data.archived ? "Log and archive go" : "The log goes"} back ${duration(to - from)}.`}
+      />
+      <Slider from={from} to={to} at={at} onAt={setAt} queues={Object.keys(span.data.queues)} />
       <Then at={at} queue={params.get("queue") ?? ""} onQueue={(queue) => change({ queue })} />
     </>
   );
 }
 
-function Slider(props: { from: number; to: number; at: number; onAt: (ms: number) => void }) {
-  const { from, to, at, onAt } = props;
+type Moments = { from: number; to: number; at: number; onAt: (ms: number) => void };
+
+function Slider({ from, to, at, onAt, queues }: Moments & { queues: string[] }) {
   const [playing, setPlaying] = useState(false);
   const [speed, setSpeed] = useState(10);
   useEffect(() => {
@@ -56,24 +66,89 @@ function Slider(props: { from: number; to: number; at: number; onAt: (ms: number
       <Button icon={playing ? "pause" : "play"} onClick={() => setPlaying(!playing)}>
         {playing ? "Pause" : "Play"}
       </Button>
-      <select aria-label="Speed" value={speed} onChange={(event) => setSpeed(Number(event.target.value))}>
+      <select
+        aria-label="Speed"
+        title="Speed"
+        value={speed}
+        onChange={(event) => setSpeed(Number(event.target.value))}
+      >
         {SPEEDS.map((it) => (
           <option key={it} value={it}>
             {it} ×
           </option>
         ))}
       </select>
-      <input
-        type="range"
-        aria-label="Moment"
-        aria-valuetext={moment(at)}
-        min={from}
-        max={to}
-        step={Math.max(1, Math.floor((to - from) / STEPS))}
-        value={at}
-        onChange={(event) => onAt(Number(event.target.value))}
-      />
+      <GoTo key={at} from={from} to={to} at={at} onAt={onAt} />
+      <div className="ages-past">
+        <Endings from={from} to={to} queues={queues} />
+        <input
+          type="range"
+          aria-label="Moment"
+          aria-valuetext={moment(at)}
+          min={from}
+          max={to}
+          step={Math.max(1, Math.floor((to - from) / STEPS))}
+          value={at}
+          onChange={(event) => onAt(Number(event.target.value))}
+        />
+        <small>{moment(from)}</small>
+        <small>{moment(to)}</small>
+      </div>
     </section>
+  );
+}
+
+/** A moment that is known, to the second. It counts with Enter, or when the field is left. */
+function GoTo({ from, to, at, onAt }: Moments) {
+  const shown = localTime(new Date(at).toISOString(), true);
+  const [typed, setTyped] = useState(shown);
+  const tell = () => {
+    const ms = Date.parse(typed);
+    if (typed !== shown && !Number.isNaN(ms)) onAt(Math.min(to, Math.max(from, ms)));
+  };
+  return (
+    <input
+      type="datetime-local"
+      aria-label="Go to"
+      step={1}
+      value={typed}
+      onChange={(event) => setTyped(event.target.value)}
+      onBlur={tell}
+      onKeyDown={(event) => event.key === "Enter" && tell()}
+    />
+  );
+}
+
+/** How many ended when, and how many of them failed; all queues together. */
+function Endings({ from, to, queues }: { from: number; to: number; queues: string[] }) {
+  const series = useQueries({
+    queries: queues.map((queue) => ({
+      queryKey: ["series-of", queue, from, to],
+      queryFn: () => api<Series>(`/queues/${queue}/series?from=${from}&to=${to}`),
+      staleTime: Number.POSITIVE_INFINITY,
+      enabled: from < to,
+    })),
+    combine: (all) => all.flatMap((it) => it.data ?? []),
+  });
+  const bars = endings(series, from, to);
+  const part = ({ x, width }: Ending, height: number, tone: string) => (
+    <rect data-tone={tone} x={x * WIDE} width={width * WIDE} y={(1 - height) * HIGH} height={height * HIGH} />
+  );
+  return (
+    <svg
+      className="endings"
+      viewBox={`0 0 ${WIDE} ${HIGH}`}
+      preserveAspectRatio="none"
+      role="img"
+      aria-label="What ended when: completed and failed jobs"
+    >
+      {bars.map((it) => (
+        <g key={it.x}>
+          {part(it, it.completed + it.failed, "completed")}
+          {it.failed > 0 && part(it, Math.max(LEAST, it.failed), "failed")}
+        </g>
+      ))}
+    </svg>
   );
 }
 
@@ -91,11 +166,12 @@ function Then({ at, queue, onQueue }: { at: number; queue: string; onQueue: (que
   const chosen = queue || busiest;
   const jobs = useQuery({
     queryKey: ["jobs-at", chosen, at],
-    queryFn: () => api<JobPage>(`/jobs/${chosen}?at=${at}&limit=${SHOWN}`),
+    queryFn: () => api<PastPage>(`/jobs/${chosen}?at=${at}&limit=${SHOWN}`),
     enabled: Boolean(chosen),
     placeholderData: keepPreviousData,
     staleTime: Number.POSITIVE_INFINITY,
   });
+  const missing = jobs.data?.missing ?? 0;
   if (queues.error) return <Trouble error={queues.error} again={queues.refetch} />;
   if (!queues.data) return <Loading />;
   return (
@@ -145,13 +221,16 @@ function Then({ at, queue, onQueue }: { at: number; queue: string; onQueue: (que
       <section className="panel flush">
         <header>
           <h2>Jobs of {chosen} then</h2>
-          <span className="dim">the newest {SHOWN}</span>
+          <span className="dim">
+            the newest {SHOWN}
+            {missing > 0 && `; ${count(missing)} of that time were removed by retention since`}
+          </span>
         </header>
         <Trouble error={jobs.error} />
         <ul className="then">
           {jobs.data?.jobs.map((it) => (
             <li key={it.id}>
-              <Link className="row" href={jobPath(it.id)}>
+              <Link className="row" href={`${jobPath(it.id)}?at=${at}`}>
                 <Badge state={it.state} />
                 <span className="type">{it.type}</span>
                 <code>{it.id}</code>

@@ -2,7 +2,7 @@
  * field, while it is typed where that can be known. */
 import { useQuery } from "@tanstack/react-query";
 import { Problem } from "../api/client";
-import { jobQuery, jobTypesQuery } from "../api/queries";
+import { jobQuery, jobTypesQuery, spanQuery } from "../api/queries";
 import type { Json } from "../api/types";
 import { type Draft, offered, readPatch, readRate, unknownIn, withField } from "../lib/redrive";
 import { Labelled, wrongOf } from "./fields";
@@ -15,17 +15,16 @@ export const isAtField = (problem: unknown) =>
   problem instanceof Problem &&
   (problem.status === CONFLICT || problem.fields.some((it) => FIELDS.includes(it.path)));
 
-/** `sample`: the id of a job that is meant; `type`: the one of all that are, if it is one;
- * `removed`: how many retention has removed. */
+/** `sample`: the id of a job that is meant; `type`: the one of all that are, if it is one */
 export function Fields(props: {
   draft: Draft;
   change: (changes: Partial<Draft>) => void;
   problem: unknown;
   sample: string | undefined;
   type: string | undefined;
-  removed: number;
 }) {
-  const { draft, change, problem, sample, type, removed } = props;
+  const { draft, change, problem, sample, type } = props;
+  const { data: span } = useQuery(spanQuery);
   const wrong = wrongOf(problem);
   const taken = problem instanceof Problem && problem.status === CONFLICT ? problem.message : wrong.id;
   const rate = readRate(draft.rate) === null ? "A number from 0 to 100,000." : wrong.rate;
@@ -64,7 +63,7 @@ export function Fields(props: {
           />
         </Labelled>
       </div>
-      {(removed > 0 || draft.archived) && (
+      {span?.archived && (
         <label className="archived" data-wrong={Boolean(wrong.archived)}>
           <input
             type="checkbox"

@@ -67,7 +67,6 @@ function Ask({ filter, onBegun, onClose }: AskProps) {
           draft={draft}
           change={change}
           problem={problem}
-          removed={look.data?.removed ?? 0}
           sample={sampleOf(look.data)}
           type={filter.type}
         />

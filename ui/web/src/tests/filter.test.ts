@@ -28,6 +28,7 @@ test("nothing is done to more jobs than are shown", () => {
 test("a moment is shown by the reader's clock and kept in UTC", () => {
   const kept = "2026-11-24T09:05Z";
   expect(isoTime(localTime(kept))).toBe(kept);
+  expect(localTime("2026-11-24T09:05:07.250Z", true)).toMatch(/T\d\d:05:07$/);
   expect(localTime("yesterday")).toBe("");
   expect(isoTime("")).toBe("");
   expect(minutesAgo(15, Date.parse("2026-11-24T09:05:59Z"))).toBe("2026-11-24T08:50Z");

@@ -3,7 +3,7 @@ import { sharedWords } from "../lib/failures";
 import { ago, bytes, duration, rate } from "../lib/format";
 import { layers } from "../lib/layers";
 import { jobTypes, payloadOf } from "../lib/schema";
-import { perSecond, worst } from "../lib/series";
+import { endings, perSecond, worst } from "../lib/series";
 import { asCurl, asPython } from "../lib/snippets";
 
 test.each([
@@ -102,4 +102,18 @@ test("the series of several queues as one", () => {
   expect(perSecond(all, "completed", 180_000)).toEqual({ times: [0, 60, 120], values: [1, 3, 0] });
   expect(perSecond(all, "completed", 90_000).values).toEqual([1, 6, null]);
   expect(worst(all, "wait_ms").values).toEqual([5, 7, null]);
+});
+
+test("what ended when, as parts of a span: cut off at its ends, without the steps in which nothing did", () => {
+  const none = { p50: [], p95: [], p99: [] };
+  const series = (completed: number[], failed: number[]) => ({
+    ...{ queue: "q", step_s: 60, at: [0, 60_000, 120_000], submitted: [], started: [] },
+    ...{ completed, failed, wait_ms: none, run_ms: none },
+  });
+  const all = [series([1, 0, 5], [0, 0, 1]), series([2, 0, 2], [1, 0, 0])];
+  expect(endings(all, 30_000, 130_000)).toEqual([
+    { x: 0, width: 0.3, completed: 3 / 8, failed: 1 / 8 },
+    { x: 0.9, width: 0.1, completed: 7 / 8, failed: 1 / 8 },
+  ]);
+  expect(endings([], 0, 1)).toEqual([]);
 });

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { JobEvent } from "../api/types";
-import { drawn, spans, stateAfter } from "../lib/timeline";
+import { drawn, eventsBy, spans, stateAfter } from "../lib/timeline";
 
 const event = (at: number, name: string, data: JobEvent["data"] = {}): JobEvent => ({
   position: `${at}-0`,
@@ -89,4 +89,10 @@ test("looking back: the state after the first events", () => {
     "waiting",
   ]);
   expect(stateAfter([])).toBe(null);
+});
+
+test("what had happened by a moment: at least the first, and all is now", () => {
+  const events = [event(1_000, "submitted"), event(1_100, "started"), event(1_300, "completed")];
+  expect([0, 1_000, 1_100, 1_299].map((at) => eventsBy(events, at))).toEqual([1, 1, 2, 2]);
+  expect([1_300, 9_999].map((at) => eventsBy(events, at))).toEqual([null, null]);
 });
