@@ -8,7 +8,7 @@
     import FILE     into the namespace `copy`
     look HOW        back, at each of the moments: at the `queue` as `penstock replay at` does, at a `job`, at
                     the queue's jobs in a rare `state`, and as the `api` does, with one object for all
-    cold            the same look at the queue, each time by the command `penstock replay at` itself
+    cold            the same look at the queue at every third, by the command `penstock replay at` itself
 
 Each prints one line of JSON, a `Taken`. The event loop and the garbage collector are those of the commands.
 """
@@ -152,7 +152,7 @@ async def looked(how: str) -> Taken:
     """Look back at each moment; that the answer is that of the book is a part of the measure."""
     times = []
     async with looking(how) as look:
-        for moment in msgspec.json.decode(MOMENTS.read_bytes(), type=list[Moment]):
+        for moment in _moments():
             began = time.perf_counter()
             counts = await look(moment)
             times.append(time.perf_counter() - began)
@@ -196,12 +196,16 @@ async def _as_command(client: Redis, moment: Moment, state: State | None) -> Cou
     return told.counts
 
 
+def _moments() -> list[Moment]:
+    return msgspec.json.decode(MOMENTS.read_bytes(), type=list[Moment])
+
+
 def cold() -> Taken:
-    """By the command, in a new process for each moment."""
+    """By the command, in a new process each time."""
     times = []
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
     environ["PENSTOCK_REDIS_URL"] = SETTINGS.redis_url.reveal()
-    for moment in msgspec.json.decode(MOMENTS.read_bytes(), type=list[Moment]):
+    for moment in _moments()[::3]:
         argv = [sys.executable, "-m", "penstock.ui", "replay", "at", str(moment.at), "--queue", KEYS.queue]
         began = time.perf_counter()
         said = subprocess.run([*argv, "--json"], env=environ, stdout=subprocess.PIPE, check=True).stdout
