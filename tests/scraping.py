@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from penstock.core.telemetry import Instrument
 from processes import eventually
 
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 60.0
 
 
 class Scrape:

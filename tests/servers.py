@@ -7,6 +7,7 @@ counts keys or memory, changes the configuration or wants `appendfsync always` t
 A server that is not there skips its tests; under CI=true it fails them instead.
 """
 
+import asyncio
 import ctypes
 import os
 import shutil
@@ -155,6 +156,16 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+async def listens(port: int) -> bool:
+    """Whether somebody does, on this TCP port of the loopback interface."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def binary(kind: str) -> Path:

@@ -29,7 +29,7 @@ from penstock.core.keys import Keys, PartitionKeys
 from penstock.core.log import PAGE, Log
 from penstock.core.settings import Secret, Settings
 from processes import eventually, start_worker
-from servers import RealServer, free_port
+from servers import RealServer, free_port, listens
 
 CLIENTS: Final = 300
 RATE: Final = 3_000
@@ -49,7 +49,7 @@ async def test_each_of_many_clients_gets_every_event_in_order(
     settings = Settings(redis_url=Secret(server.url), namespace=namespace)
     start_worker(penstock, server, namespace)
     penstock("api", PENSTOCK_REDIS_URL=server.url, PENSTOCK_NAMESPACE=namespace, PENSTOCK_API_PORT=port)
-    await eventually(lambda: _listens(port), 30, "the API listens")
+    await eventually(lambda: listens(port), 30, "the API listens")
     queries = [f"*{CLIENTS}"] if FULL else ["*60", *(f"tag={tag}*8" for tag in TAGS)]
     async with connect(settings) as redis:
         keys = Keys(namespace).partition("test")
@@ -76,15 +76,6 @@ async def test_each_of_many_clients_gets_every_event_in_order(
         tag = query.partition("*")[0].removeprefix("tag=")
         got = re.findall(rb'"position":"([0-9-]+)"', (tmp_path / str(number)).read_bytes())
         assert got == [it.position.encode() for it in events if not tag or tag in tags[it.job]]
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 async def _clients(port: int, folder: Path, queries: list[str]) -> asyncio.subprocess.Process:

@@ -30,7 +30,7 @@ from penstock.projections.metrics import StateProbe
 from penstock.projections.rebuild import rebuild
 from processes import QUEUE, Site, eventually, exit_code, producing, site_on, start_worker
 from scraping import PATIENCE_S, Scrape, scraped
-from servers import RealServer, free_port
+from servers import RealServer, free_port, listens
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -191,8 +191,9 @@ async def test_processes_tell_what_the_table_says_and_nothing_else(
         stack.start(role)
     async with producing(site) as producer:
         await over(site, await producer.submit(Hopeless()))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stack.api}", trust_env=False) as http:
-        await stack.scrape("api")
+    await eventually(lambda: listens(stack.api), PATIENCE_S, "the API listens, later than its metrics")
+    address = f"http://127.0.0.1:{stack.api}"
+    async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=PATIENCE_S) as http:
         submitted = await http.post("/jobs/ai", json={"type": "ai.language", "payload": {"text": "Hello"}})
         assert submitted.status_code == 202, submitted.text
         assert (await http.get(f"/no/such/{submitted.json()['id']}")).status_code == 404
