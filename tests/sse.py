@@ -20,7 +20,8 @@ class Message(NamedTuple):
 
 
 class Follower:
-    """One open stream. `messages` grows as they come; `last` is what to come again with."""
+    """One open stream. `messages` grows as they come; `last` is what to come again with. When it has
+    `ended`, `cut` says whether it was broken off."""
 
     def __init__(self, answer: httpx.Response, last: str = "") -> None:
         self.answer: Final = answer
@@ -28,6 +29,7 @@ class Follower:
         self.comments = 0
         self.last = last
         self.ended = False
+        self.cut = False
         self._news: Final = asyncio.Condition()
         self._reader: asyncio.Task[None] | None = None
 
@@ -70,7 +72,7 @@ class Follower:
                     self._news.notify_all()
                 fields = {}
         except httpx.HTTPError:
-            pass  # cut off: told by `ended`
+            self.cut = True
         finally:
             self.ended = True
             async with self._news:

@@ -327,10 +327,9 @@ async def test_feeds_end_when_the_dashboard_leaves(settings: Settings) -> None:
         await enter(browser)
         async with following(browser, "/app/feed") as follower:
             await follower.count(1)
-            began = asyncio.get_running_loop().time()
             stop.set()
             await follower.end()
-            assert asyncio.get_running_loop().time() - began < 2
+            assert not follower.cut
 
 
 async def test_the_web_app_is_served_with_a_strict_policy(tmp_path: Path) -> None:
