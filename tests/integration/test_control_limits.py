@@ -1,7 +1,8 @@
 """Pause, rate, concurrency and backlog: over all workers, at once, and not one job too many."""
 
 import asyncio
-from itertools import combinations
+import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from redis.exceptions import ResponseError
 
 from floor import Floor, done, names, submission
 from jobs_for_tests import Echo
+from penstock.consumers.partition import DUE_TICK_S
 from penstock.core.dispatch import Arrival, Cycle, Delivery
 from penstock.core.errors import BacklogFull
 from penstock.core.events import QueueLimited
@@ -115,12 +117,12 @@ async def test_an_idle_worker_begins_nothing_while_its_queue_is_paused(
     async with site_on(server, namespace) as site, producing(site) as producer:
         floor = Floor(site)
         async with working(site.settings):
-            await (await producer.submit(Echo(0))).result(timeout=10)
+            await (await producer.submit(Echo(0))).result(timeout=30)
             for number in range(15):
                 await floor.control.pause(by="ada")
                 handle = await producer.submit(Echo(number))
                 await floor.control.resume(by="ada")
-                assert await handle.result(timeout=10) == number
+                assert await handle.result(timeout=30) == number
         paused = False
         for event in await site.events():
             paused = (paused or event.tag == "queue_paused") and event.tag != "queue_resumed"
@@ -141,21 +143,27 @@ async def test_no_window_has_more_starts_than_rate_and_burst_allow(
     await limit(floor, rate=rate, burst=burst)
     async with site_on(server, namespace) as other:
         rival = Floor(other)
-        begun: list[Delivery] = []
+        given: list[tuple[float, float, int]] = []  # asked at, answered at, jobs
 
         async def ask(floor: Floor, worker: str) -> None:
-            while len(begun) < enough:
-                begun.extend(await floor.take(worker, 10))
+            while sum(count for *_, count in given) < enough:
+                asked = time.monotonic()
+                if taken := await floor.take(worker, 10):
+                    given.append((asked, time.monotonic(), len(taken)))
 
-        await asyncio.wait_for(asyncio.gather(ask(floor, "w1"), ask(rival, "w2")), 20)
-    starts = [milliseconds(event.position) for event in await floor.site.events() if event.tag == "started"]
-    assert len(starts) == len(begun) >= enough
-    for first, last in combinations(range(len(starts)), 2):
-        # Its clock is in whole ms: what happens in one lies up to one apart.
-        assert last - first + 1 <= burst + rate * (starts[last] - starts[first] + 1) / 1_000
-    # And it is used: not much later than it allows.
-    least = (enough - burst) / rate * 1_000
-    assert least <= starts[enough - 1] - starts[0] + 1 <= least + 1_000
+        await asyncio.wait_for(asyncio.gather(ask(floor, "w1"), ask(rival, "w2")), 40)
+    starts = [event for event in await floor.site.events() if event.tag == "started"]
+    assert len(starts) == sum(count for *_, count in given) >= enough
+    # By our clock, around each call: a server that was held up between a script's first step and its last
+    # writes the event later than it let the job begin. Its own clock is in whole ms.
+    given.sort(key=lambda it: it[1])
+    for first, *_ in given:
+        total = 0
+        for asked, last, count in given:
+            total += count if asked >= first else 0
+            assert total <= burst + rate * max(0, last - first + 0.001)
+    # And it is used: not a whole second for each that it allows.
+    assert (enough - burst) / rate <= given[-1][1] - given[0][0] + 0.001 <= (enough - burst) / rate + 10
 
 
 async def test_who_gets_nothing_is_told_when_to_ask_again(floor: Floor) -> None:
@@ -181,9 +189,11 @@ async def test_a_worker_keeps_up_with_a_rate_that_allows_one_at_once(
         await limit(floor, rate=100.0, burst=1)
         await producer.submit_many([Echo(number) for number in range(51)])
         async with working(site.settings):
-            await site.until_ended(51, timeout=20)
+            await site.until_ended(51, timeout=30)
         starts = [milliseconds(event.position) for event in await site.events() if event.tag == "started"]
-        assert 500 <= starts[-1] - starts[0] + 1 < 1_500
+        assert starts[-1] - starts[0] + 1 >= 500
+        pauses = sorted(later - before for before, later in pairwise(starts))
+        assert pauses[10] < DUE_TICK_S * 1_000, "it takes them as they come, not tick by tick"
         await site.consistent()
 
 
@@ -197,7 +207,7 @@ async def test_a_clock_set_back_does_not_stop_a_limited_queue(floor: Floor) -> N
     async def one_more() -> list[Delivery]:
         return await floor.take(want=1)
 
-    assert len(await eventually(one_more, 5, "a token comes")) == 1
+    assert len(await eventually(one_more, 30, "a token comes")) == 1
 
 
 async def test_a_new_rate_begins_with_a_full_bucket_and_other_limits_leave_it(floor: Floor) -> None:
