@@ -1,4 +1,4 @@
-"""What commands that ask the API have in common: options, payloads, and things that have names."""
+"""What commands that ask the API have in common: options, payloads, moments, and things that have names."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -13,6 +13,10 @@ from penstock.core.settings import read_settings
 
 JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
+
+# How moments are asked for, in help texts.
+PAST: Final = "2026-11-24T07:45:00Z, Unix ms, or 15m, 2h, 3d ago"
+COMING: Final = "2030-01-31T09:00:00+01:00, Unix ms, or 15m, 2h, 3d from now"
 
 Facts = Callable[[dict[str, Any]], Iterable[tuple[str, Any]]]
 
@@ -52,3 +56,13 @@ def payload_of(text: str) -> Any:
         return msgspec.json.decode(source)
     except msgspec.DecodeError as error:
         raise Refused(f"""the payload is not JSON: {error}; quote it like '{{"text": "Hello"}}'""") from None
+
+
+def moment_asked(name: str, text: str, *, ahead: bool = False) -> str:
+    """A moment that was given as PAST says, or with `ahead` as COMING does, as the API takes it; empty for no
+    text. Raises InvalidJob."""
+    from penstock.projections.details import instant
+    from penstock.projections.replay.asking import moment_of
+
+    found = moment_of(name, text, ahead=ahead)
+    return instant(found) if found is not None else ""

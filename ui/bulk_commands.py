@@ -5,11 +5,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from penstock.core.settings import read_settings
+from penstock.ui.asking import PAST, ApiUrl, JsonOutput, moment_asked
 
 app: Final = typer.Typer()
-
-JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
 
 
 @app.command()
@@ -20,8 +18,12 @@ def bulk(
     state: Annotated[str, typer.Option(help="Only jobs in this state.")] = "",
     error: Annotated[str, typer.Option(help="Only where the last error, `Class: message`, has this.")] = "",
     tag: Annotated[str, typer.Option(help="Only jobs with this tag.")] = "",
-    since: Annotated[str, typer.Option(help="Only jobs submitted then or later, ISO 8601.")] = "",
-    until: Annotated[str, typer.Option(help="Only jobs submitted before, ISO 8601.")] = "",
+    since: Annotated[
+        str, typer.Option("--since", "--from", help=f"Only jobs submitted then or later: {PAST}.")
+    ] = "",
+    until: Annotated[
+        str, typer.Option("--until", "--to", help="Only jobs submitted before; as for --since.")
+    ] = "",
     priority: Annotated[str, typer.Option(help="high, normal or low: for reprioritize.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing: count, and show some.")] = False,
     wait: Annotated[float, typer.Option(min=0, max=60, help="Seconds to wait for its end.")] = 0,
@@ -30,11 +32,11 @@ def bulk(
 ) -> None:
     """Retry, cancel, discard, promote or reprioritize all jobs that fit. The operation is a job of queue
     `penstock`: `penstock job ID` shows how far it is, `penstock cancel ID` stops it."""
-    from penstock.ui.output import print_facts, print_json, print_table
+    from penstock.ui.output import print_facts, print_job, print_json, print_table
     from penstock.ui.remote import Api
 
     wanted = {"queue": queue, "type": type, "state": state, "error": error, "tag": tag}
-    wanted |= {"since": since, "until": until}
+    wanted |= {"since": moment_asked("--since", since), "until": moment_asked("--until", until)}
     order: dict[str, Any] = {"act": act, "filter": {name: text for name, text in wanted.items() if text}}
     if priority:
         order["priority"] = priority
@@ -46,7 +48,7 @@ def bulk(
         print_json(found)
     elif dry_run:
         print_facts([("count", found["count"]), ("complete", found["complete"])])
-        columns = ("id", "type", "state", "submitted_at")
-        print_table(columns, [[job[name] for name in columns] for job in found["samples"]])
+        rows = [[job["id"], job["type"], job["state"], job["submitted_at"]] for job in found["samples"]]
+        print_table(("job", "type", "state", "submitted"), rows)
     else:
-        print_facts(list(found.items()))
+        print_job(found)

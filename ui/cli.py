@@ -17,6 +17,7 @@ from penstock.core.settings import Settings, read_settings
 from penstock.ui import (
     bulk_commands,
     control_commands,
+    failure_commands,
     flow_commands,
     processes,
     replay_at,
@@ -251,6 +252,9 @@ def queues(url: ApiUrl = "", as_json: JsonOutput = False) -> None:
     print_table(("queue", *states), [[queue["queue"], *queue["counts"].values()] for queue in found])
 
 
+app.command()(failure_commands.failures)
+
+
 @app.command()
 def types(jobs: Jobs = "", as_json: JsonOutput = False) -> None:
     """List the job types known here."""
@@ -286,9 +290,9 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _show_job(found: dict[str, Any], *, as_json: bool) -> None:
-    from penstock.ui.output import print_facts, print_json
+    from penstock.ui.output import print_job, print_json
 
     if as_json:
         print_json(found)
     else:
-        print_facts(list(found.items()))
+        print_job(found)

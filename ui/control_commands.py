@@ -13,11 +13,10 @@ import typer
 
 from penstock.core.errors import Refused
 from penstock.core.settings import read_settings
+from penstock.ui.asking import COMING, ApiUrl, JsonOutput, moment_asked
 
 app: Final = typer.Typer()
 
-JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
 JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Like email.0.1795477369681-0.")]
 Queue = Annotated[str, typer.Argument(help="The queue's name.")]
 
@@ -65,14 +64,14 @@ def promote(ids: JobIds, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
 def reschedule(
     ids: JobIds,
     delay: Annotated[float | None, typer.Option(help="Seconds from now; 0 is at once.")] = None,
-    at: Annotated[str | None, typer.Option(help="A moment, like 2030-01-31T09:00:00+01:00.")] = None,
+    at: Annotated[str, typer.Option(help=f"A moment: {COMING}.")] = "",
     priority: Annotated[str | None, typer.Option(help="high, normal or low.")] = None,
     url: ApiUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
     """Give jobs that have not started another time or priority."""
     api = _api(url)
-    told = {"delay": delay, "run_at": at, "priority": priority}
+    told = {"delay": delay, "run_at": moment_asked("--at", at, ahead=True) or None, "priority": priority}
     change = {name: value for name, value in told.items() if value is not None}
     _tell(ids, lambda id: api.change_job(id, change), as_json=as_json)
 

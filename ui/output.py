@@ -54,6 +54,26 @@ def print_facts(facts: Sequence[tuple[str, Any]]) -> None:
         sys.stdout.write(f"{name:<{width}}  {value}\n")
 
 
+def print_styled(text: str, style: str) -> None:
+    """A sentence of our own; on a terminal in rich's words for its style, like `bold red`."""
+    if sys.stdout.isatty():
+        Console(highlight=False, soft_wrap=True).print(Text(text, style=style))
+    else:
+        sys.stdout.write(text + "\n")
+
+
+def print_job(found: dict[str, Any]) -> None:
+    """A job as the API tells it; its last error in one line, and below all else the traceback."""
+    from penstock.projections.replay.words import error, plain
+
+    why = found.get("error") or {}
+    told = found | {"error": error(why)} if why else found
+    print_facts([(name, plain(value) if isinstance(value, str) else value) for name, value in told.items()])
+    traceback = str(why.get("traceback", "")).rstrip()
+    if traceback:
+        sys.stdout.write("\n" + "".join(it for it in traceback if it.isprintable() or it in "\n\t") + "\n")
+
+
 def _text(value: Any) -> str:
     if value is None:
         return ""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from penstock.ui.asking import ApiUrl, JsonOutput, Named, payload_of
+from penstock.ui.asking import COMING, ApiUrl, JsonOutput, Named, moment_asked, payload_of
 
 app: Final = typer.Typer(no_args_is_help=True, help="Jobs on a schedule.")
 
@@ -34,8 +34,8 @@ def set_schedule(
     cron: Annotated[str, typer.Option(help="Five fields, or @daily and the like.")] = "",
     every: Annotated[float, typer.Option(min=0, help="Seconds from tick to tick.")] = 0,
     tz: Annotated[str, typer.Option(help="The time zone of --cron, like Europe/Berlin.")] = "UTC",
-    start: Annotated[str, typer.Option(help="No tick before: ISO 8601 with a time zone.")] = "",
-    end: Annotated[str, typer.Option(help="No tick after.")] = "",
+    start: Annotated[str, typer.Option(help=f"No tick before: {COMING}.")] = "",
+    end: Annotated[str, typer.Option(help="No tick after; as for --start.")] = "",
     jitter: Annotated[float, typer.Option(min=0, help="Seconds that jobs are spread over.")] = 0,
     overlap: Annotated[str, typer.Option(help="skip, queue, cancel or allow.")] = "skip",
     catch_up: Annotated[str, typer.Option(help="none, last or all.")] = "last",
@@ -47,7 +47,9 @@ def set_schedule(
     job: dict[str, Any] = {"type": type, "payload": payload_of(payload)}
     if priority:
         job["priority"] = priority
-    told = {"cron": cron, "every": every, "start": start, "end": end, "jitter": jitter}
+    told: dict[str, Any] = {"cron": cron, "every": every, "jitter": jitter}
+    told["start"] = moment_asked("--start", start, ahead=True)
+    told["end"] = moment_asked("--end", end, ahead=True)
     asked = {name: value for name, value in told.items() if value}
     asked |= {"job": job, "tz": tz, "overlap": overlap, "catch_up": catch_up}
     _schedules.tell(url, "PUT", name, body=asked, as_json=as_json)

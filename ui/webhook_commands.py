@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from penstock.ui.asking import ApiUrl, JsonOutput, Named
+from penstock.ui.asking import PAST, ApiUrl, JsonOutput, Named, moment_asked
 
 app: Final = typer.Typer(no_args_is_help=True, help="Webhook endpoints.")
 
@@ -74,12 +74,12 @@ def rotate(name: Name, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
 @app.command()
 def replay(
     name: Name,
-    since: Annotated[str, typer.Option(help="A moment, like 2030-01-31T09:00:00+01:00.")],
+    since: Annotated[str, typer.Option(help=f"A moment: {PAST}.")],
     url: ApiUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
     """Send again what happened since a moment."""
-    _endpoints.tell(url, "POST", name, "replay", {"since": since}, as_json=as_json)
+    _endpoints.tell(url, "POST", name, "replay", {"since": moment_asked("--since", since)}, as_json=as_json)
 
 
 @app.command("test")

@@ -5,24 +5,30 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from penstock.core.errors import NotFound, Refused
+from penstock.core.errors import FieldProblem, InvalidJob, NotFound, Refused
 from penstock.core.events import TAGS
 from penstock.core.positions import JobAddress, parse_job_id
-from penstock.projections.moments import moment
+from penstock.projections.moments import LATEST_MS, moment
 
-_AGO: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)")
+_AWAY: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-def moment_of(name: str, text: str) -> int | None:
-    """A moment as Unix ms: ISO 8601 with a time zone, Unix ms, or so long ago (90s, 15m, 2h, 3d); None for
-    no text. Raises Refused."""
+def moment_of(name: str, text: str, *, ahead: bool = False) -> int | None:
+    """A moment as Unix ms: ISO 8601 with a time zone, Unix ms, or so long ago (90s, 15m, 2h, 3d), with
+    `ahead` so long from now; None for no text. Raises InvalidJob."""
     if not text:
         return None
-    ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return max(0, time.time_ns() // 1_000_000 - int(ago[1]) * _UNIT_MS[ago[2]])
-    return moment(name, text)
+    away = _AWAY.fullmatch(text)
+    if away is not None:
+        now, ms = time.time_ns() // 1_000_000, int(away[1]) * _UNIT_MS[away[2]]
+        return min(now + ms, LATEST_MS - 1) if ahead else max(0, now - ms)
+    try:
+        return moment(name, text)
+    except InvalidJob:
+        words = f"{text[:40]!r} is no moment: 2026-11-24T07:45:00Z (ISO 8601 with a time zone), Unix ms, or "
+        words += "15m, 2h, 3d from now" if ahead else "15m, 2h, 3d ago"
+        raise InvalidJob([FieldProblem(name, words)]) from None
 
 
 def known_events(names: Sequence[str] | None) -> frozenset[str]:
