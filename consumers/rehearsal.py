@@ -131,9 +131,9 @@ def compared(job: Recorded, now: Ran, *, pure: bool) -> Rehearsed:
     if then.outcome != now.outcome:
         verdict: Verdict = "better" if now.outcome == "completed" else "worse"
         failed = then if verdict == "better" else now
-        why = f"{failed.error}: {failed.message}"
+        why = ("it was " if verdict == "better" else "") + f"{failed.error}: {failed.message}"
         if verdict == "better" and not pure:
-            verdict, why = "differs", f"its dry mode finds nothing wrong; it was {why}"
+            verdict, why = "differs", f"its dry mode finds nothing wrong; {why}"
     else:
         if pure and now.outcome == "completed":
             changes = differences(_value(then.result), _value(now.result))[:MAX_CHANGES]

@@ -11,6 +11,7 @@ import typer
 
 from penstock.core.errors import Refused
 from penstock.core.settings import Secret, Settings
+from penstock.ui.asking import PAST, JsonOutput
 from penstock.ui.lifeline import exit_now
 from penstock.ui.replay_options import ArchiveUrl, asked_settings
 
@@ -18,16 +19,17 @@ if TYPE_CHECKING:
     from penstock.core.jobs.bulk import Filter
     from penstock.ui.rehearsing import Rehearsal, Report, Stretch
 
-app: Final = typer.Typer()
+# On a terminal so many jobs are told, so that the answer is seen.
+SHOWN: Final = 10
 
-JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+app: Final = typer.Typer()
 
 
 @app.command()
 def rehearse(
     queue: Annotated[str, typer.Option(help="The queue whose past is run.")],
     since: Annotated[
-        str, typer.Option("--from", "--since", help="Jobs submitted then or later: ISO 8601, or 2h, 3d ago.")
+        str, typer.Option("--from", "--since", help=f"Jobs submitted then or later: {PAST}.")
     ] = "",
     until: Annotated[str, typer.Option("--to", "--until", help="Jobs submitted before; as for --from.")] = "",
     type: Annotated[list[str] | None, typer.Option(help="Only this type; may be given again.")] = None,
@@ -115,7 +117,7 @@ def _tell(done: int) -> None:
 
 def _print(report: "Report", *, as_json: bool) -> None:
     from penstock.consumers.rehearsal import VERDICTS
-    from penstock.ui.output import print_json, print_table
+    from penstock.ui.output import print_json, print_styled, print_table
 
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
@@ -128,18 +130,32 @@ def _print(report: "Report", *, as_json: bool) -> None:
         counts = [it.verdicts.get(verdict, 0) for verdict in VERDICTS]
         rows.append([it.type, it.jobs, *counts, *_times(it.then, it.now)])
     print_table(columns, rows)
-    if report.told:
-        sys.stdout.write("\n")
-        told = [
-            [job.id, job.verdict, "; ".join(filter(None, (job.why, *_changes(job))))] for job in report.told
-        ]
-        print_table(("job", "verdict", "what"), told)
-    sys.stdout.write(f"\n{_answer(report)}\n")
+    _print_told(report)
+    answer, style = _answer(report)
+    print_styled(f"\n{answer}", style)
+
+
+def _print_told(report: "Report") -> None:
+    """The jobs that went otherwise, or were not run; of many, the first."""
+    from penstock.ui.output import print_table
+
+    told = report.told[:SHOWN] if sys.stdout.isatty() else report.told
+    if not told:
+        return
+    sys.stdout.write("\n")
+    rows = [[job.id, job.verdict, "; ".join(filter(None, (job.why, *_changes(job))))] for job in told]
+    print_table(("job", "verdict", "what"), rows)
+    more = report.jobs - report.verdicts.get("same", 0) - len(told)
+    if more:
+        rest = f"; --json tells {len(report.told):,}" if len(report.told) > len(told) else ""
+        sys.stdout.write(f"and {more:,} more{rest}\n")
 
 
 def _times(then: Any, now: Any) -> list[str]:
+    from penstock.projections.replay.words import duration
+
     return [
-        f"{at:.1f} ms" if at is not None else ""
+        duration(at) if at is not None else ""
         for at in (then and then.p50, now and now.p50, then and then.p95, now and now.p95)
     ]
 
@@ -150,17 +166,15 @@ def _changes(job: Any) -> list[str]:
     return [told_change(msgspec.to_builtins(change)) for change in job.changes[:3]]
 
 
-def _answer(report: "Report") -> str:
-    """What a rehearsal is asked: would it have worked?"""
+def _answer(report: "Report") -> tuple[str, str]:
+    """What a rehearsal is asked: would it have worked? And the colour of that."""
     ran = report.jobs - report.verdicts.get("not run", 0)
     if not report.jobs:
-        return "There are no such jobs."
+        return "There are no such jobs.", ""
     if not ran:
-        return f"None of {report.jobs:,} jobs was run."
+        return f"None of {report.jobs:,} jobs was run.", "yellow"
     words = f"{report.worse:,} of {ran:,} jobs fail now that had completed"
     rest = f"; {report.jobs - ran:,} were not run" if report.jobs > ran else ""
-    return (
-        f"No: {words}{rest}."
-        if report.worse
-        else f"Yes: of {ran:,} jobs none fails that had completed{rest}."
-    )
+    if report.worse:
+        return f"No: {words}{rest}.", "bold red"
+    return f"Yes: of {ran:,} jobs none fails that had completed{rest}.", "bold green"

@@ -46,7 +46,7 @@ def failed(error: str = "ValueError", message: str = "no") -> Ran:
         (done({"a": 1}), done({"a": 2}), "differs", "another result"),
         (failed(), failed(message="other words"), "same", ""),
         (failed(), failed("TypeError", "not so"), "differs", "TypeError: not so; it was ValueError"),
-        (failed(), done(), "better", "ValueError: no"),
+        (failed(), done(), "better", "it was ValueError: no"),
         (done(), failed(), "worse", "ValueError: no"),
         (done(), failed("Unrehearsed", "asks the world"), "not run", "asks the world"),
         (done(), failed("Unsealable", "no key"), "not run", "no key"),
