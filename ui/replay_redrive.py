@@ -9,6 +9,7 @@ import typer
 
 from penstock.core.errors import Refused
 from penstock.core.settings import read_settings
+from penstock.ui.asking import PAST, ApiUrl, JsonOutput, moment_asked
 
 if TYPE_CHECKING:
     from penstock.ui.remote import Api
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 FOLLOW_S: Final = 2.0
 
 app: Final = typer.Typer()
-
-JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
 
 
 @app.command()
@@ -29,8 +27,7 @@ def redrive(
     error: Annotated[str, typer.Option(help="Only where the last error, `Class: message`, has this.")] = "",
     tag: Annotated[str, typer.Option(help="Only jobs with this tag.")] = "",
     since: Annotated[
-        str,
-        typer.Option("--since", "--from", help="Only jobs submitted then or later: ISO 8601, or 2h, 3d ago."),
+        str, typer.Option("--since", "--from", help=f"Only jobs submitted then or later: {PAST}.")
     ] = "",
     until: Annotated[
         str, typer.Option("--until", "--to", help="Only jobs submitted before; as for --since.")
@@ -55,30 +52,40 @@ def redrive(
     from penstock.ui.remote import Api
 
     wanted = {"queue": queue, "type": type, "state": state, "error": error, "tag": tag}
-    wanted |= {"since": _moment("--since", since), "until": _moment("--until", until)}
+    wanted |= {"since": moment_asked("--since", since), "until": moment_asked("--until", until)}
     order: dict[str, Any] = {"filter": {name: text for name, text in wanted.items() if text}}
     order |= {"rate": rate, "id": id, "patch": _patch(patch), "archived": archived}
     api = Api(read_settings(), url)
     found = api.ask("POST", "/redrive", {**order, "dry_run": dry_run})
+    if id and not dry_run:
+        _tell_moments(wanted, since, until)
+    over = not dry_run and found["state"] == "completed"  # a redrive of this id, asked for before
     if follow and not dry_run:
-        found = _followed(api, found["id"])
+        found = api.job(found["id"]) if over else _followed(api, found["id"])
     if as_json:
         print_json(found)
     elif dry_run:
-        _print_preview(found)
+        _print_preview(found, rate)
     else:
-        print_facts(list(found.items()))
-    if found.get("state") == "failed":
+        if over:
+            sys.stdout.write(f"Redrive {id!r} was complete already: nothing was sent now.\n")
+        if follow:
+            _print_outcome(found)
+        else:
+            print_facts(list(found.items()))
+    if found.get("state") in ("failed", "cancelled"):
         raise typer.Exit(1)
 
 
-def _moment(name: str, text: str) -> str:
-    """A moment as the API takes it."""
-    from penstock.projections.details import instant
-    from penstock.projections.replay.asking import moment_of
-
-    found = moment_of(name, text)
-    return instant(found) if found is not None else ""
+def _tell_moments(wanted: dict[str, str], since: str, until: str) -> None:
+    """Under one id it must be the same order, and so long ago is another moment each time."""
+    ago = [
+        f"--{name} {wanted[name]}"
+        for name, text in (("since", since), ("until", until))
+        if text.endswith(("s", "m", "h", "d"))
+    ]
+    if ago:
+        sys.stderr.write(f"to ask for this redrive again, say {' '.join(ago)}\n")
 
 
 def _patch(text: str) -> dict[str, Any]:
@@ -111,22 +118,52 @@ def _tell(found: dict[str, Any]) -> None:
         sys.stderr.write("\n")
 
 
-def _print_preview(found: dict[str, Any]) -> None:
+def _print_outcome(found: dict[str, Any]) -> None:
+    """What a redrive has done, from its job, and what it could not do."""
+    from penstock.projections.replay.words import error
+    from penstock.ui.output import print_facts
+
+    done = found.get("result") or (found.get("progress") or {}).get("data") or {}
+    counts = [(name, done.get(name, 0)) for name in ("sent", "known", "refused", "gone")]
+    why = error(found["error"]) if found.get("error") else ""
+    print_facts([("id", found["id"]), ("state", found["state"]), *counts, ("error", why)])
+    _print_refusals(done.get("refusals", []), done.get("refused", 0))
+
+
+def _print_preview(found: dict[str, Any], rate: float) -> None:
+    from penstock.projections.replay.words import duration
     from penstock.ui.output import print_facts, print_table
 
-    shown = ("count", "complete", "refused", "seconds", "removed")
-    print_facts([(name, found[name]) for name in shown if found[name] or name in ("count", "complete")])
+    takes = f"{duration(found['seconds'] * 1000)} at {rate:g}/s" if found["seconds"] else ""
+    removed = (
+        f"{found['removed']:,} by retention, whichever they were; --archived looks for them in an archive"
+    )
+    print_facts(
+        [
+            *(("count", found["count"]), ("complete", found["complete"]), ("takes", takes)),
+            *(("refused", found["refused"] or ""), ("removed", removed if found["removed"] else "")),
+        ]
+    )
     rows = []
     for sample in found["samples"]:
         job = sample["job"]
         changes = "(sealed)" if sample["sealed"] else "  ".join(map(told_change, sample["changes"]))
         rows.append([job["id"], job["type"], job["state"], job["submitted_at"], changes])
     if rows:
-        print_table(("id", "type", "state", "submitted_at", "changes"), rows)
-    if found["refusals"]:
-        print_table(
-            ("refused", "problem"), [[refusal["id"], refusal["problem"]] for refusal in found["refusals"]]
-        )
+        sys.stdout.write("\n")
+        print_table(("job", "type", "state", "submitted", "changes"), rows)
+    _print_refusals(found["refusals"], found["refused"])
+
+
+def _print_refusals(refusals: list[dict[str, Any]], number: int) -> None:
+    """The jobs of which no copy can be made; of many, the first."""
+    from penstock.ui.output import print_table
+
+    if refusals:
+        sys.stdout.write("\n")
+        print_table(("refused", "problem"), [[refusal["id"], refusal["problem"]] for refusal in refusals])
+        if number > len(refusals):
+            sys.stdout.write(f"and {number - len(refusals):,} more\n")
 
 
 def told_change(change: dict[str, Any]) -> str:
