@@ -46,8 +46,10 @@ _PAYLOADS: Final = (
     b"{}",
     b'{"to":"ada@example.org"}',
     '{"größe":"\u2028 {}"}'.encode(),
-    b'{"sealed":"AAAA"}',
+    b'"sealed:12ab:AAAA"',
+    b'{"n": 1.50, "list" : [ ]}',
 )
+_LARGE: Final = b'{"text":"%b"}' % (b"x" * (256 * 1024 - 11))  # as large as there may be
 
 
 class Saga:
@@ -91,7 +93,7 @@ class Saga:
         batch = [
             submission(
                 type=chance.choice(("mail.send", "mail.bulk", "mail.check")),
-                payload=chance.choice(_PAYLOADS),
+                payload=_LARGE if chance.random() < 0.02 else chance.choice(_PAYLOADS),
                 group=chance.choice(("", "", "ada", "bob")),
                 when=chance.choice(("", "", "", "+1", "+3600000")),
                 lane=chance.choice(("high", "normal", "low")),
