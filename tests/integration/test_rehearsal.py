@@ -92,7 +92,7 @@ async def test_it_tells_what_would_go_otherwise_and_touches_nothing(
     report = await rehearse(site)
     assert report.verdicts == {"same": 7, "better": 1, "not run": 1}
     [better, wild] = report.told
-    assert (better.id, better.verdict, better.why) == (squares[4], "better", "Permanent: seven")
+    assert (better.id, better.verdict, better.why) == (squares[4], "better", "it was Permanent: seven")
     assert (wild.id, wild.why) == (letters[2], "its handler is not declared pure and has no dry mode")
     version("2")
     report = await rehearse(site)
