@@ -76,7 +76,9 @@ def rehearse(
         report = asyncio.run(_rehearse(rehearsal, stretch, concurrency))
     except asyncio.CancelledError:  # SIGTERM; what was on the stage is removed
         raise typer.Exit(128 + signal.SIGTERM) from None
-    _print(report, as_json=as_json)
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    print_report(report, as_json=as_json)
     if rehearsal.stuck:
         exit_now(1 if report.worse else 0)
     raise typer.Exit(1 if report.worse else 0)
@@ -115,12 +117,11 @@ def _tell(done: int) -> None:
         sys.stderr.write(f"\r\x1b[K{done:,} jobs")
 
 
-def _print(report: "Report", *, as_json: bool) -> None:
+def print_report(report: "Report", *, as_json: bool) -> None:
+    """The jobs by type and verdict, those that went otherwise, and the answer."""
     from penstock.consumers.rehearsal import VERDICTS
     from penstock.ui.output import print_json, print_styled, print_table
 
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
     if as_json:
         print_json(report)
         return

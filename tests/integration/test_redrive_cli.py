@@ -25,6 +25,8 @@ WAIT: Final = 60
 PATHS: Final = os.pathsep.join(map(str, (TESTS, TESTS.parent / "infra/src")))
 Type = Callable[..., Any]
 
+pytestmark = pytest.mark.timeout(180)  # each command is a process, on a machine that may be busy
+
 
 @pytest.fixture
 def server(make_server: Callable[..., RealServer]) -> RealServer:
