@@ -15,7 +15,7 @@ from penstock.core.settings import Secret, Settings
 from penstock.ui.api import serve_api
 from servers import RealServer
 
-START_S: Final = 15.0
+START_S: Final = 30.0
 KEY: Final = "0123456789abcdef-alice"
 OTHER_KEY: Final = "0123456789abcdef-bob"
 KEYS: Final = Secret(f"alice:{KEY},bob:{OTHER_KEY}")
@@ -40,7 +40,7 @@ async def running_api(
     serving = asyncio.create_task(serve_api(settings, stop=stop))
     base, limits = f"http://127.0.0.1:{settings.api_port}", httpx.Limits(max_connections=600)
     try:
-        async with httpx.AsyncClient(base_url=base, timeout=20, limits=limits) as client:
+        async with httpx.AsyncClient(base_url=base, timeout=60, limits=limits) as client:
             await _until_it_serves(client, serving)
             yield client
     finally:

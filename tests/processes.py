@@ -106,7 +106,7 @@ class Site:
         """What the job's events of a kind say."""
         return [as_builtins(event) for event in await self.story(job) if event.tag == tag]
 
-    async def until(self, job: str | Handle, tag: str, *, timeout: float = 10.0) -> dict[str, Any]:
+    async def until(self, job: str | Handle, tag: str, *, timeout: float = 30.0) -> dict[str, Any]:
         """Wait for a job's first event of a kind; answers what it says."""
 
         async def happened() -> list[dict[str, Any]]:
@@ -239,7 +239,7 @@ def start_worker(
     return worker
 
 
-async def exit_code(command: Command, timeout: float = 15.0) -> int:
+async def exit_code(command: Command, timeout: float = 30.0) -> int:
     """Wait for the end of a process, beside whatever else runs; answers its exit code."""
 
     async def ended() -> bool:

@@ -20,7 +20,7 @@ from penstock.projections.rebuild import rebuild
 from penstock.projections.store import ViewStore
 from servers import RealServer
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
 ROOT: Final = Path(__file__).parents[2] / "infra" / "src"
 PROGRAM: Final = """

@@ -55,7 +55,7 @@ async def test_every_second_has_its_job_whoever_is_killed(
             found = [(await schedules.get(name)).last for name in NAMES]
             return all(last is not None and seconds(last.tick) * 1000 >= end for last in found)
 
-        await eventually(all_fired, 20, "all schedules tick on")
+        await eventually(all_fired, 30, "all schedules tick on")
         await dismiss(*(one for one in running if one.process.poll() is None and "ready: " in one.output))
         keys = [as_builtins(it)["key"] for it in await site.events() if it.tag == "submitted"]
         for name in NAMES:

@@ -17,7 +17,7 @@ from penstock.producer.client import Handle, Producer
 from processes import dismiss, producing, site_on, start_worker
 from servers import RealServer
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
 
 async def submit_until(stop: asyncio.Event, producer: Producer, handles: list[Handle]) -> int:
@@ -47,7 +47,7 @@ async def test_a_killed_server_loses_nothing_accepted_and_workers_go_on(
         stop.set()
         await asyncio.gather(*submitting)
         after = await producer.submit_many([Echo(number) for number in range(20)])
-        assert [await it.result(timeout=20) for it in after] == list(range(20))
+        assert [await it.result(timeout=30) for it in after] == list(range(20))
         accepted = [it.id.rsplit(".", maxsplit=1)[1] for it in [*handles, *after]]
         assert len(accepted) > 100
         await site.until_ended(len(await site.stories()), timeout=30)
@@ -63,7 +63,7 @@ async def test_workers_go_on_after_a_long_absence(
     dead, both consume again, within three seconds of the server's return."""
     workers = [start_worker(penstock, own_server, namespace) for _ in range(2)]
     async with site_on(own_server, namespace) as site, producing(site) as producer:
-        await (await producer.submit(Echo(0))).result(timeout=10)
+        await (await producer.submit(Echo(0))).result(timeout=30)
         own_server.kill()
         with pytest.raises(Unavailable):
             await producer.submit(Echo(1))
@@ -71,7 +71,7 @@ async def test_workers_go_on_after_a_long_absence(
         back = time.monotonic()
         handles = await producer.submit_many([Nap(0.05)] * 40)
         for handle in handles:
-            assert await handle.result(timeout=10) == "rested"
+            assert await handle.result(timeout=30) == "rested"
         assert time.monotonic() - back < 3 + 40 * 0.05
         names = {it["worker"] for handle in handles for it in await site.bodies(handle, "started")}
         assert len(names) == 2
@@ -86,10 +86,10 @@ async def test_a_server_that_comes_back_empty_is_worked_on(
     server = make_server("redis", aof=False)
     worker = start_worker(penstock, server, namespace)
     async with site_on(server, namespace) as site, producing(site) as producer:
-        await (await producer.submit(Echo(0))).result(timeout=10)
+        await (await producer.submit(Echo(0))).result(timeout=30)
         server.restart()
         handles = await producer.submit_many([Echo(number) for number in range(20)])
-        assert [await handle.result(timeout=10) for handle in handles] == list(range(20))
+        assert [await handle.result(timeout=30) for handle in handles] == list(range(20))
         await dismiss(worker)
         await site.consistent([it.id.rsplit(".", maxsplit=1)[1] for it in handles])
 
@@ -106,6 +106,6 @@ async def test_a_server_that_stalls_is_waited_for(
         server.freeze()
         await asyncio.sleep(2.5)  # longer than the lease of the workers; there is nothing to wait for
         server.thaw()
-        await site.until_ended(50, timeout=20)
+        await site.until_ended(50, timeout=30)
         await dismiss(*workers)
         await site.consistent([it.id.rsplit(".", maxsplit=1)[1] for it in handles])

@@ -14,7 +14,7 @@ from penstock.core.jobs.webhook import QUEUE as WEBHOOKS
 from processes import Site, dismiss, eventually, producing, site_on, working
 from servers import RealServer
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
 JOBS = 150
 KILLS = 3
@@ -33,7 +33,6 @@ def start(penstock: Callable[..., Command], server: RealServer, namespace: str) 
     return command
 
 
-@pytest.mark.timeout(120)
 async def test_a_process_that_is_killed_loses_nothing(
     server: RealServer, namespace: str, penstock: Callable[..., Command]
 ) -> None:
@@ -46,7 +45,7 @@ async def test_a_process_that_is_killed_loses_nothing(
                 running = [start(penstock, server, namespace) for _ in range(2)]
                 for kill in range(KILLS):
                     await producer.submit_many([Echo(number) for number in range(JOBS // KILLS)])
-                    await receiver.until(kill * JOBS // KILLS + chance.randint(1, 20), timeout=20)
+                    await receiver.until(kill * JOBS // KILLS + chance.randint(1, 20), timeout=30)
                     victim = running.pop(chance.randrange(2))
                     victim.signal(signal.SIGKILL)
                     running.append(start(penstock, server, namespace))

@@ -20,7 +20,7 @@ from penstock.producer.client import Handle
 from processes import LEASE_S, Site, dismiss, eventually, exit_code, producing, site_on, start_worker, working
 from servers import RealServer
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 Penstock = Callable[..., Command]
 
 
@@ -33,7 +33,7 @@ async def started(site: Site, handles: list[Handle]) -> None:
         jobs = await site.jobs()
         return all((job := jobs[at]) is not None and job.state == "active" for at in positions(handles))
 
-    await eventually(all_started, 15, "all have started")
+    await eventually(all_started, 30, "all have started")
 
 
 async def test_jobs_of_a_killed_worker_run_again_within_its_lease_and_a_second(
@@ -49,7 +49,7 @@ async def test_jobs_of_a_killed_worker_run_again_within_its_lease_and_a_second(
         seconds, micros = await site.redis.time()
         (tmp_path / "gate").touch()
         killed = seconds * 1_000 + micros // 1_000
-        await site.until_ended(20, timeout=10)
+        await site.until_ended(20, timeout=30)
     stories = await site.consistent(positions(handles))
     for events in stories.values():
         tags = [event.tag for event in events]
@@ -73,7 +73,7 @@ async def test_jobs_of_a_worker_that_was_alone_run_when_another_comes(
         (tmp_path / "gate").touch()
         began = time.monotonic()
         start_worker(penstock, server, namespace)
-        await site.until_ended(5, timeout=10)
+        await site.until_ended(5, timeout=30)
     assert time.monotonic() - began < LEASE_S + 3  # with the start of a process
     await site.consistent(positions(handles))
 
@@ -87,7 +87,7 @@ async def test_a_job_that_kills_its_worker_is_given_up_and_others_complete(
         victims = 0
         for _ in range(6):  # a supervisor starts it again and again
             worker = start_worker(penstock, server, namespace)
-            failed = asyncio.create_task(site.until(lethal, "failed", timeout=15))
+            failed = asyncio.create_task(site.until(lethal, "failed", timeout=30))
             ended = asyncio.create_task(exit_code(worker))
             await asyncio.wait([failed, ended], return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
@@ -98,7 +98,7 @@ async def test_a_job_that_kills_its_worker_is_given_up_and_others_complete(
         assert victims == 3
         body = failed.result()
         assert (body["reason"], body["error"]) == ("crashed", "WorkerLost")
-        assert [await handle.result(timeout=10) for handle in others] == list(range(50))
+        assert [await handle.result(timeout=30) for handle in others] == list(range(50))
         ended.cancel()
         await dismiss(worker)
     await site.consistent([*positions(others), *positions([lethal])])
@@ -119,17 +119,17 @@ async def test_a_frozen_worker_goes_on_under_a_new_name(
         await site.until(handles[0], "lease_expired")
         handles += await producer.submit_many([Echo(number) for number in range(20)])
         (tmp_path / "gate").touch()
-        await site.until_ended(25, timeout=15)
+        await site.until_ended(25, timeout=30)
         sleeper.signal(signal.SIGCONT)
 
         async def anew() -> bool:
             pid = f"-{sleeper.process.pid}-"
             return any(pid in name for name in await site.alive() - names)
 
-        await eventually(anew, 10, "it enters under a new name")
+        await eventually(anew, 30, "it enters under a new name")
         await dismiss(heir)
         more = await producer.submit_many([Echo(number) for number in range(20)])
-        assert [await handle.result(timeout=10) for handle in more] == list(range(20))
+        assert [await handle.result(timeout=30) for handle in more] == list(range(20))
         await dismiss(sleeper)
     await site.consistent(positions([*handles, *more]))
 
@@ -149,7 +149,7 @@ async def test_a_worker_frozen_while_idle_takes_nothing_with_it(
                 handles.append(await producer.submit(Echo(1)))
                 await asyncio.sleep(0.02)
             sleeper.signal(signal.SIGCONT)
-        await site.until_ended(len(handles), timeout=10)
+        await site.until_ended(len(handles), timeout=30)
         await dismiss(sleeper, heir)
     await site.consistent(positions(handles))
 
@@ -192,7 +192,7 @@ async def test_processes_of_a_killed_worker_end_with_it(
         async def told() -> int:
             return file.exists() and int(file.read_text() or 0)
 
-        pid = await eventually(told, 15, "its process runs")
+        pid = await eventually(told, 30, "its process runs")
         worker.signal(signal.SIGKILL)
 
         async def gone() -> bool:
@@ -203,7 +203,7 @@ async def test_processes_of_a_killed_worker_end_with_it(
             return False
 
         try:
-            await eventually(gone, 5, "its process is gone")
+            await eventually(gone, 30, "its process is gone")
         except AssertionError:
             os.kill(pid, signal.SIGKILL)
             raise
@@ -218,10 +218,10 @@ async def test_flushall_under_a_running_worker(
         await started(site, gone)
         await site.redis.flushall()
         handles = await producer.submit_many([Echo(number) for number in range(100)])
-        assert [await handle.result(timeout=10) for handle in handles] == list(range(100))
+        assert [await handle.result(timeout=30) for handle in handles] == list(range(100))
         (tmp_path / "gate").touch()
         more = await producer.submit_many([Echo(number) for number in range(100)])
-        assert [await handle.result(timeout=10) for handle in more] == list(range(100))
+        assert [await handle.result(timeout=30) for handle in more] == list(range(100))
         await dismiss(worker)
         await site.consistent(positions([*handles, *more]))
 
@@ -236,7 +236,7 @@ async def test_a_worker_that_was_reclaimed_while_it_worked_does_no_harm(site: Si
         await site.dispatch.reclaim(name, 1_000, 3)
         await site.until(handle, "lease_expired")
         (tmp_path / "gate").touch()
-        assert await handle.result(timeout=10) == "through"
+        assert await handle.result(timeout=30) == "through"
         again = await producer.submit(Echo(5))
-        assert await again.result(timeout=10) == 5
+        assert await again.result(timeout=30) == 5
     await site.consistent()

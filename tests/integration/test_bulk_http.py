@@ -16,7 +16,7 @@ from penstock.core.settings import Settings
 from processes import JOB, Site, dismiss, eventually, exit_code
 from projectors import projecting
 
-WAIT = 20
+WAIT = 30
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from penstock.producer import Producer
 from processes import Site, exit_code, working
 from servers import RealServer
 
-WAIT = 15
+WAIT = 30
 Type = Callable[..., Any]
 
 

@@ -20,7 +20,7 @@ from processes import Site, eventually, working
 
 ALICE = {"Authorization": f"Bearer {KEY}"}
 BOB = {"Authorization": f"Bearer {OTHER_KEY}"}
-WAIT = 15
+WAIT = 30
 COMMANDS = ("cancel", "retry", "promote")
 
 

@@ -15,7 +15,7 @@ from penstock.producer import Producer, SyncProducer
 from processes import Site, eventually, site_on, working
 from servers import RealServer
 
-WAIT = 15
+WAIT = 30
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ async def test_a_delayed_job_starts_with_its_first_attempt(site: Site) -> None:
     async def taken() -> list[Delivery]:
         return await take(site)
 
-    (delivery,) = await eventually(taken, 5, "it is due")
+    (delivery,) = await eventually(taken, 30, "it is due")
     assert (delivery.lane, delivery.attempt) == (4, 1)
     assert await site.redis.zcard(site.keys.due) == 0
     assert (await report(site, done(delivery))).late == 0

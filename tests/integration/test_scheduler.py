@@ -455,7 +455,7 @@ async def test_a_scheduler_runs_until_it_is_stopped_and_sees_what_is_set_meanwhi
     async def ticked() -> bool:
         return len(await stage.fired()) >= 2
 
-    await eventually(ticked, 10, "two ticks")
+    await eventually(ticked, 30, "two ticks")
     stop.set()
     await asyncio.wait_for(running, 5)
     positions = [it.position for it in await stage.site.events() if it.tag == "submitted"]

@@ -174,12 +174,12 @@ def test_schedules_of_the_code_are_set_by_the_scheduler_and_seen_on_the_command_
         assert len(ticks) == len(set(ticks))
         return len(ticks)
 
-    wait_until(lambda: fired() >= 1, 15, "it ticks")
+    wait_until(lambda: fired() >= 1, 30, "it ticks")
     [hello] = json.loads(run("list", "--json"))
     assert (hello["set_by"], hello["every"], hello["job"]["priority"]) == ("code", 1.0, "high")
     schedulers[0].process.kill()
     before = fired()
-    wait_until(lambda: fired() > before, 15, "the other one goes on")
+    wait_until(lambda: fired() > before, 30, "the other one goes on")
     assert "hello" in run("pause", "hello")
     assert "paused" in run("list").splitlines()[1]
     run("set", "daily", "greet.person", '{"name": "Bob"}', "--cron", "@daily", "--tz", "Asia/Tokyo")

@@ -70,9 +70,9 @@ async def ended(site: Site, producer: Producer, fail: bool) -> Any:
     handle = await producer.submit(Confide(WORD, fail))
     if fail:
         with pytest.raises(JobFailed, match=f"{WORD} is wrong"):
-            await handle.result(timeout=10)
+            await handle.result(timeout=30)
     else:
-        assert await handle.result(timeout=10) == [WORD]
+        assert await handle.result(timeout=30) == [WORD]
     return handle
 
 
@@ -176,7 +176,7 @@ async def test_jobs_sealed_before_a_rotation_run_after_it(server: RealServer, na
         new = await producer.submit(Confide(WORD))
         async with working(site.settings):
             for handle in (old, unsealed, new):
-                assert await producer.handle(handle.id).result(timeout=10) == [WORD]
+                assert await producer.handle(handle.id).result(timeout=30) == [WORD]
         ids = {(await site.bodies(it, "completed"))[0]["result"].split(":")[1] for it in (old, unsealed, new)}
         assert len(ids) == 1  # the newest key seals, whatever was opened
         assert (await site.bodies(old, "submitted"))[0]["payload"].split(":")[1] not in ids
@@ -195,7 +195,7 @@ async def test_a_worker_without_the_key_gives_the_job_up_and_says_why(
         assert (failed["reason"], failed["error"]) == ("permanent", "Unsealable")
         assert words in failed["message"]
         with pytest.raises(JobFailed, match=words):
-            await handle.result(timeout=5)
+            await handle.result(timeout=30)
 
 
 async def test_a_payload_that_somebody_changed_is_not_run(server: RealServer, namespace: str) -> None:
@@ -224,7 +224,7 @@ async def test_a_client_without_keys_cannot_read_a_result_and_is_told_so(
         handle = await ended(site, producer, False)
         async with site_on(server, namespace) as blind, producing(blind) as other:
             with pytest.raises(Unsealable, match="the result is sealed with key"):
-                await other.handle(handle.id).result(timeout=5)
+                await other.handle(handle.id).result(timeout=30)
 
 
 def site_settings(site: Site, keys: str) -> Any:

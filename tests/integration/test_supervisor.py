@@ -199,8 +199,8 @@ asyncio.run(main())
 """
     with (tmp_path / "out").open("wb") as out:
         supervisor = subprocess.Popen([sys.executable, "-c", program], stdout=out)
-    wait_until(lambda: "worker runs" in (tmp_path / "out").read_text(), 20, "the worker runs")
+    wait_until(lambda: "worker runs" in (tmp_path / "out").read_text(), 30, "the worker runs")
     supervisor.kill()
     supervisor.wait()
-    wait_until(lambda: not processes_with(str(ends)), 10, "the worker is gone")
+    wait_until(lambda: not processes_with(str(ends)), 30, "the worker is gone")
     assert ends.read_text() == "worker\n", "it ended in order"

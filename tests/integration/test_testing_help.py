@@ -75,7 +75,7 @@ async def test_a_timeout_counts(site: Site, producer: Producer) -> None:
     await producer.submit(Nap(60), timeout=0.1, attempts=1)
     began = time.monotonic()
     assert await run(site, queues=["test"]) == Counts(failed=1)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 async def test_an_odd_end_hurts_nobody(site: Site, producer: Producer) -> None:

@@ -201,7 +201,7 @@ async def test_after_the_server_lost_all_it_goes_on_with_what_is_new(
                 await site.redis.flushall()
                 await endpoint(site, "crm", f"{receiver.url}/hook", "job.submitted")
                 await producer.submit(Echo("after"))
-                got = await receiver.until(2, timeout=20)
+                got = await receiver.until(2, timeout=30)
             payloads = [it.verified(SECRET)["data"]["details"]["payload"]["value"] for it in got]
             assert payloads == ["before", "after"]
 

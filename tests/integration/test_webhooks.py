@@ -45,7 +45,7 @@ async def until_states(site: Site, *states: str) -> None:
             states
         )
 
-    await eventually(there, 15, f"deliveries are {states}")
+    await eventually(there, 30, f"deliveries are {states}")
 
 
 async def test_an_event_arrives_signed(server: RealServer, namespace: str) -> None:
@@ -76,7 +76,7 @@ async def test_the_events_of_a_job_arrive_in_order(server: RealServer, namespace
             async with sending(site.settings), working(site.settings):
                 jobs = await producer.submit_many([Talk(20) for _ in range(10)])
                 for job in jobs:
-                    await job.result(timeout=10)
+                    await job.result(timeout=30)
                 expected = {job.id: [f"job.{tag}" for tag in await site.tags(job)] for job in jobs}
                 got = await receiver.until(sum(map(len, expected.values())))
             for job in jobs:
@@ -235,7 +235,7 @@ async def test_a_replay_sends_again_what_happened_since(server: RealServer, name
             await endpoint(site, "crm", f"{receiver.url}/hook", *ENDS)
             async with sending(site.settings), working(site.settings):
                 for number in range(3):
-                    await (await producer.submit(Echo(number))).result(timeout=10)
+                    await (await producer.submit(Echo(number))).result(timeout=30)
                 before = await receiver.until(3)
                 await endpoints_of(site).say("crm", WebhookReplayed((await site.events())[3].position))
                 again = (await receiver.until(5))[3:]
@@ -252,18 +252,18 @@ async def test_what_happens_during_a_pause_is_passed_over(server: RealServer, na
         with receiving() as receiver:
             found = await endpoint(site, "crm", f"{receiver.url}/hook", *ENDS)
             async with sending(site.settings), working(site.settings):
-                await (await producer.submit(Echo("before"))).result(timeout=10)
+                await (await producer.submit(Echo("before"))).result(timeout=30)
                 await receiver.until(1)
                 await endpoints_of(site).say("crm", WebhookPaused(by="ada"))
-                await (await producer.submit(Echo("meanwhile"))).result(timeout=10)
+                await (await producer.submit(Echo("meanwhile"))).result(timeout=30)
                 tip = await site.log.tip()
 
                 async def passed_over() -> bool:
                     return bool((await endpoints_of(site).reached(found)).get("test") == tip)
 
-                await eventually(passed_over, 10, "the pause is read")
+                await eventually(passed_over, 30, "the pause is read")
                 await endpoints_of(site).say("crm", WebhookResumed(by="ada"))
-                await (await producer.submit(Echo("after"))).result(timeout=10)
+                await (await producer.submit(Echo("after"))).result(timeout=30)
                 got = await receiver.until(2)
             assert [it.event["data"]["details"]["result"] for it in got] == ["before", "after"]
 
@@ -295,7 +295,7 @@ async def test_deliveries_are_told_of_only_to_who_asks_and_never_in_a_loop(
                 await producer.submit(Echo(1))
                 # One to each of the two that hear of jobs; of each of these one to the two who hear of that.
                 await until_states(site, *["completed"] * 6)
-                await (await producer.submit(Echo(2))).result(timeout=10)
+                await (await producer.submit(Echo(2))).result(timeout=30)
                 await until_states(site, *["completed"] * 12)
             assert len(receiver.at("/jobs")) == 2
             assert len(receiver.at("/both")) == 2 + 4

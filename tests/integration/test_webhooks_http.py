@@ -160,7 +160,7 @@ async def test_how_far_the_logs_were_read_is_shown(
             await api.put("/webhooks/crm", json={"url": f"{receiver.url}/hook"})
             async with Producer(settings) as producer:
                 job = await producer.submit(Echo(1))
-                await job.result(timeout=10)
+                await job.result(timeout=30)
                 events = await job.events()
             await receiver.until(1)
 
@@ -168,7 +168,7 @@ async def test_how_far_the_logs_were_read_is_shown(
                 view = (await api.get("/webhooks/crm")).json()
                 return bool(view.get("reached") == {"test": events[-1].position})
 
-            await eventually(reached, 10, "its log is read to the end")
+            await eventually(reached, 30, "its log is read to the end")
 
 
 async def test_the_command_line(

@@ -30,7 +30,7 @@ from penstock.core.positions import milliseconds
 from penstock.producer.client import Producer
 from processes import JOB, Site, eventually, producing, working
 
-WAIT = 10
+WAIT = 30
 
 
 @pytest.fixture
@@ -126,13 +126,13 @@ class TestOutcomes:
         async def gone() -> bool:
             return not Path(f"/proc/{pid}").exists()  # noqa: ASYNC240 (looks, and reads nothing)
 
-        await eventually(gone, 5, "its process is gone")
+        await eventually(gone, 30, "its process is gone")
 
     async def test_a_process_answers_and_reports(
         self, site: Site, producer: Producer, tmp_path: Path
     ) -> None:
         handle = await producer.submit(Hang(str(tmp_path / "pid"), say=0.25))
-        pid = await handle.result(timeout=20)
+        pid = await handle.result(timeout=30)
         assert pid != os.getpid()
         assert (await site.bodies(handle, "progressed"))[0] == {"fraction": 0.25}
         assert await site.bodies(handle, "logged") == [{"line": "from another process"}]
@@ -144,7 +144,7 @@ class TestOutcomes:
         error = await failure(handle)
         assert (error.reason, error.error) == ("exhausted", "ProcessDied")
         again = await producer.submit(Hang(str(tmp_path / "pid")))
-        assert await again.result(timeout=20) == int((tmp_path / "pid").read_text())
+        assert await again.result(timeout=30) == int((tmp_path / "pid").read_text())
 
     async def test_a_payload_this_worker_cannot_read_fails_for_good(self, site: Site) -> None:
         """Submitted under another version of the contract."""
