@@ -22,13 +22,12 @@ def report(worse: int, told: int) -> Report:
     return Report(worse + 1, verdicts, [TypeReport("a.b", worse + 1, verdicts, THEN, NOW)], jobs)
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """What `capsys` reads passes for one."""
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("NO_COLOR", raising=False)
+def on_terminal(patch: pytest.MonkeyPatch) -> None:
+    """What is printed from here on goes to one."""
+    patch.setattr(sys.stdout, "isatty", lambda: True)
+    patch.setenv("TERM", "xterm-256color")
+    patch.setenv("COLUMNS", "200")
+    patch.delenv("NO_COLOR", raising=False)
 
 
 def test_in_a_pipe_all_that_is_told_is_there_and_durations_have_their_own_unit(
@@ -42,8 +41,10 @@ def test_in_a_pipe_all_that_is_told_is_there_and_durations_have_their_own_unit(
     assert answer == "No: 150 of 151 jobs fail now that had completed.\n"
 
 
-@pytest.mark.usefixtures("terminal")
-def test_on_a_terminal_ten_are_told_and_the_answer_has_its_colour(capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_a_terminal_ten_are_told_and_the_answer_has_its_colour(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_terminal(monkeypatch)
     print_report(report(150, 100), as_json=False)
     _, jobs, answer = capsys.readouterr().out.split("\n\n")
     assert jobs.count("KeyError") == 10
@@ -53,7 +54,7 @@ def test_on_a_terminal_ten_are_told_and_the_answer_has_its_colour(capsys: pytest
     assert "\n\x1b[1;32mYes: of 1 jobs none fails" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("terminal")
-def test_json_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    on_terminal(monkeypatch)
     print_report(report(150, 100), as_json=True)
     assert len(json.loads(capsys.readouterr().out)["told"]) == 100
