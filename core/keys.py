@@ -27,6 +27,8 @@ them together on a single server and on a cluster alike. With the namespace `pen
     penstock:{email.0}:base                  hash    what the trimmed part of the log had counted
     penstock:{email.0}:readers               hash    reader of the log → what it needs no longer
     penstock:{email.0}:snapshots             stream  what the views had counted, now and then
+    penstock:{email.0}:doubted               string  up to where those in an archive were made from
+                                                     views that were not as the log says
     penstock:{email.0}:view:checkpoint       string  the last position the views have seen
     penstock:{email.0}:view:jobs             hash    job → its row
     penstock:{email.0}:view:in:<state>:<type> zset   the jobs of a type in a state, in log order
@@ -104,6 +106,7 @@ class PartitionKeys:
         self.readers: Final = self.prefix + "readers"
         self.folders: Final = self.prefix + "folders"
         self.snapshots: Final = self.prefix + "snapshots"
+        self.doubted: Final = self.prefix + "doubted"
         self.checkpoint: Final = self._views + "checkpoint"
         self.jobs: Final = self._views + "jobs"
         self.loose: Final = self._views + "loose"
@@ -127,7 +130,10 @@ class PartitionKeys:
 
     def is_ours(self, name: str) -> bool:
         """Whether a key with the partition's prefix is one of those above."""
-        fixed = (*self.entries, self.facts, self.base, self.readers, self.folders, self.snapshots)
+        fixed = (
+            *(*self.entries, self.facts, self.base, self.readers, self.folders),
+            *(self.snapshots, self.doubted),
+        )
         families = (self.prefix + family for family in ("view:", "shadow:"))
         return name in fixed or name.startswith((*self.passing, *families))
 

@@ -71,5 +71,17 @@ async def prune(redis: Redis, keys: PartitionKeys) -> None:
 
 
 async def forget(redis: Redis, keys: PartitionKeys) -> None:
-    """Drop all of them: they were made from views that were not as the log says."""
-    await command(redis, "UNLINK", keys.snapshots)
+    """Drop all of them: they were made from views that were not as the log says. Of those that an archive has
+    it is written down up to where they are not to be trusted."""
+    checkpoint = await command(redis, "GET", keys.checkpoint)
+    pipeline = redis.pipeline(transaction=True)
+    pipeline.unlink(keys.snapshots)
+    if checkpoint:
+        pipeline.set(keys.doubted, checkpoint)
+    await pipeline.execute()
+
+
+async def doubted(redis: Redis, keys: PartitionKeys) -> str:
+    """The position up to which snapshots of an archive are not to be trusted."""
+    found: bytes | None = await command(redis, "GET", keys.doubted)
+    return found.decode() if found else START

@@ -43,6 +43,7 @@ _COPIES: Final = re.compile(rf"snapshots_{_PLACE}_{_PLACE}_([0-9]+)\.json\.zst")
 _GAP: Final = re.compile(rf"gap_{_PLACE}_{_PLACE}\.json")
 _DIGITS: Final = 16  # of a digest, in a name
 _FIRST: Final = "manifest.json"
+READER: Final = "archive:"
 
 
 class SegmentGone(Refused):

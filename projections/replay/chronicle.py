@@ -27,7 +27,7 @@ from penstock.projections.replay.history import History, named
 from penstock.projections.replay.sieve import Sieve, Sought
 from penstock.projections.replay.span import Span as Stretch
 from penstock.projections.replay.span import standing
-from penstock.projections.snapshots import Snapshot, following, read_snapshot
+from penstock.projections.snapshots import Snapshot, doubted, following, read_snapshot
 from penstock.projections.travel import MAX_LOOKED, PastPage, Span, Travel, gone
 from penstock.projections.views import Rows, read, read_stats
 
@@ -159,12 +159,10 @@ class Chronicle(Travel):
     async def _following(self, history: History, position: str) -> Snapshot | None:
         """What the views had counted at or after a position, and where: by a snapshot in the server or the
         archive, else as they are now; None if they are not there yet."""
+        doubt = order(await doubted(self._redis, history.keys))
         kept = await asyncio.to_thread(self._archive.following, history.keys, history.epoch, position)
-        found = [
-            it
-            for it in (await following(self._redis, history.keys, position), kept and read_snapshot(*kept))
-            if it is not None
-        ]
+        copy = read_snapshot(*kept) if kept and order(kept[0]) > doubt else None
+        found = [it for it in (await following(self._redis, history.keys, position), copy) if it is not None]
         if found:
             return min(found, key=lambda it: order(it.position))
         pipeline = self._redis.pipeline(transaction=True)

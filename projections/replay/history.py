@@ -23,7 +23,7 @@ from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import Job, fold, legible
 from penstock.core.log import PAGE, Entry, Log
 from penstock.core.positions import START, order, preceding, succeeding
-from penstock.projections.replay.archive import Archive, Segment, SegmentGone, Stock, reader_of
+from penstock.projections.replay.archive import READER, Archive, Segment, SegmentGone, Stock, reader_of
 from penstock.projections.replay.grep import pages
 from penstock.projections.replay.span import Span, Standing, standing
 from penstock.projections.views import listed, read
@@ -105,19 +105,20 @@ class History(Log):
 
     async def back(self, before: str, count: int = PAGE) -> list[Entry]:
         """Up to `count` entries before a position, from wherever they are; fewer where a segment begins."""
-        while order(before) > order(self._stock.end):
+        while order(before) > order(end := self._stock.end):
             page = await super().back(before, count)
-            live = [entry for entry in page if order(entry[0].decode()) > order(self._stock.end)]
-            if not await self._moved(self._stock.end):
-                if live:
-                    return live
-                break
-            await self._list()
+            if await self._moved(end):
+                await self._list()
+                if self._stock.end != end:
+                    continue
+            if live := [entry for entry in page if order(entry[0].decode()) > order(end)]:
+                return live
+            break
         while (loaded := await self._read(Stock.upto, preceding(before))) is not None:
             segment, found, places = loaded
-            end = bisect_left(places, order(before))
-            if end:
-                return found[max(0, end - count) : end]
+            size = bisect_left(places, order(before))
+            if size:
+                return found[max(0, size - count) : size]
             before = succeeding(segment.after)
         return []
 
@@ -168,11 +169,12 @@ class History(Log):
             after = page[-1][0].decode()
 
     async def _moved(self, position: str) -> bool:
-        """Whether the archiver has come past a position, so that retention may have removed what is there."""
-        reached: bytes | None = await command(
-            self.redis, "HGET", self.keys.readers, reader_of(self._archive.url)
-        )
-        return reached is not None and order(reached.decode()) > order(position)
+        """Whether an archiver has come past a position, so that retention may have removed what is there. Of
+        this archive, if it is known by the address that it has here; else of any."""
+        readers: dict[bytes, bytes] = await command(self.redis, "HGETALL", self.keys.readers)
+        ours = readers.get(reader_of(self._archive.url).encode())
+        others = [it for name, it in readers.items() if name.startswith(READER.encode())]
+        return any(order(it.decode()) > order(position) for it in ([ours] if ours else others))
 
     async def _list(self) -> Stock | None:
         stock = await asyncio.to_thread(self._archive.stock, self.keys, self.epoch)

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 from apis import running_api
 from commands import Command
 from histories import Author
+from penstock.core.connection import command
 from penstock.core.control import Control
 from penstock.core.errors import NotFound, Refused
 from penstock.core.events import QueueLimited
@@ -26,6 +28,7 @@ from penstock.projections.replay import archiver
 from penstock.projections.replay.archive import Archive
 from penstock.projections.replay.archiver import PartitionArchiver
 from penstock.projections.replay.chronicle import Chronicle
+from penstock.projections.replay.verify import verify
 from penstock.projections.views import Rows, Stats, Views, read
 from processes import exit_code
 from projectors import fold, soon, sweep
@@ -159,6 +162,30 @@ async def test_without_a_snapshot_it_goes_back_from_now_as_far_as_it_may(
     monkeypatch.setattr("penstock.projections.replay.chronicle.MAX_BACK", 100)
     with pytest.raises(Refused, match="too far back"):
         await told.chronicle.queue(told.keys, milliseconds(last), upto=last)
+
+
+async def test_snapshots_of_views_that_were_wrong_are_not_trusted(told: Told) -> None:
+    redis, keys = told.author.redis, told.keys
+    places = [it.decode() for it in told.written]
+    last = places[len(places) // 2]
+    await command(redis, "HINCRBY", keys.jobs, "no job", 1)
+    found = await verify(redis, keys, mend=lambda _: None)
+    assert found.repaired > 0
+    assert await redis.xlen(keys.snapshots) == 0
+    before = await redis.get(keys.doubted)
+    assert order(before.decode()) >= order(places[-1])
+    seen: list[str] = []
+    kept = told.chronicle._following
+
+    async def following(*asked: Any) -> Any:
+        told_by = await kept(*asked)
+        seen.append(told_by.position if told_by else "")
+        return told_by
+
+    told.chronicle._following = following  # type: ignore[method-assign]
+    answer = await told.chronicle.queue(keys, milliseconds(last), upto=last)
+    assert answer.counts == told.then(last)[0].counts()
+    assert seen == [before.decode()], "told by the views as they are now"
 
 
 async def test_the_command_and_the_api_answer_from_log_and_archive(

@@ -40,6 +40,7 @@ def every_key(keys: PartitionKeys) -> dict[str, str]:
         "view:minutes": keys.minutes,
         "folders": keys.folders,
         "snapshots": keys.snapshots,
+        "doubted": keys.doubted,
         "shadow:checkpoint": keys.shadow.checkpoint,
         "shadow:in:waiting:a.b": keys.shadow.index("waiting", "a.b"),
     }
