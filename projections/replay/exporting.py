@@ -4,15 +4,11 @@ While a stretch is read, it is a reader of the log: retention removes nothing of
 its base, what its trimmed part had counted, so that its views can be made again from the file.
 """
 
-import secrets
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from penstock.core.connection import command, connect
 from penstock.core.errors import NotFound, Unavailable
@@ -22,6 +18,7 @@ from penstock.core.log import Entry, Log
 from penstock.core.positions import START
 from penstock.core.settings import Settings
 from penstock.core.story import find
+from penstock.projections.holds import holding, let_go
 from penstock.projections.replay.files import writing
 from penstock.projections.replay.forms import check_form, sink
 from penstock.projections.replay.grep import Way, pages
@@ -30,8 +27,6 @@ from penstock.projections.replay.span import Span, Standing, partly, span, stand
 from penstock.projections.replay.standing import IMPORTED
 from penstock.projections.replay.wire import FORMAT, Manifest, Sum, write_line
 
-READER: Final = "replay:"
-_STALE_MS: Final = 6 * 3600 * 1000  # nobody reads for that long: a process was killed
 _SLICE: Final = 400
 
 Tell = Callable[[float, int], None]
@@ -69,6 +64,7 @@ async def export(settings: Settings, asked: Asked, name: str, tell: Tell) -> Exp
     keys = Keys(settings.namespace).partition(asked.queue, asked.partition)
     async with connect(settings) as redis:
         log = Log(redis, keys)
+        await let_go(redis, keys)
         begin = span(keys, await standing(log), asked.since, asked.until).after
         async with holding(redis, keys, begin if not asked.job else None):
             now = await standing(log)
@@ -88,29 +84,6 @@ async def export(settings: Settings, asked: Asked, name: str, tell: Tell) -> Exp
                 manifest = _manifest(keys, now, stretch, asked, total, redaction, base)
                 out.finish(manifest)
     return Exported(manifest, "" if asked.job or base else partly(keys, now, stretch))
-
-
-@asynccontextmanager
-async def holding(redis: Redis, keys: PartitionKeys, after: str | None) -> AsyncIterator[None]:
-    """While the block runs, retention removes nothing after a position; None holds nothing.
-
-    Holds of processes that were killed are let go by the next one, hours later.
-    """
-    if after is None:
-        yield
-        return
-    now = time.time_ns() // 1_000_000
-    for name in await command(redis, "HKEYS", keys.readers):
-        began = name.decode().removeprefix(READER).partition(":")[0]
-        if name.startswith(READER.encode()) and began.isdigit() and int(began) < now - _STALE_MS:
-            await command(redis, "HDEL", keys.readers, name)
-    reader = f"{READER}{now}:{secrets.token_hex(4)}"
-    await command(redis, "HSET", keys.readers, reader, after)
-    try:
-        yield
-    finally:
-        with suppress(RedisError, OSError):
-            await command(redis, "HDEL", keys.readers, reader)
 
 
 async def _story(redis: Redis, log: Log, job: str) -> AsyncGenerator[list[Entry], None]:

@@ -26,12 +26,12 @@ from penstock.core.log import Entry, Log
 from penstock.core.positions import milliseconds
 from penstock.core.settings import Secret, Settings
 from penstock.core.story import tell
+from penstock.projections.holds import READER, holding, let_go
 from penstock.projections.projector import PartitionProjector
 from penstock.projections.rebuild import rebuild
-from penstock.projections.replay import exporting
 from penstock.projections.replay.archive import Archive
 from penstock.projections.replay.archiver import PartitionArchiver
-from penstock.projections.replay.exporting import Asked, Exported, export, holding
+from penstock.projections.replay.exporting import Asked, Exported, export
 from penstock.projections.replay.files import reading
 from penstock.projections.replay.forms import entries
 from penstock.projections.replay.history import opened
@@ -227,7 +227,7 @@ async def test_nothing_is_put_over_a_log_and_nothing_damaged_comes_in(
 
 
 async def test_retention_waits_while_a_log_is_read(
-    settings: Settings, redis: Redis, keys: PartitionKeys, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, redis: Redis, keys: PartitionKeys, tmp_path: Path
 ) -> None:
     author = Author(redis, keys, seed=9)
     await author.scene()
@@ -236,8 +236,10 @@ async def test_retention_waits_while_a_log_is_read(
         await sweep(settings, redis, keys)
         assert await log_of(redis, keys) == log
     assert await redis.hlen(keys.readers) == 0
-    await redis.hset(keys.readers, f"{exporting.READER}1000:dead", "0-0")
+    await redis.hset(keys.readers, f"{READER}1000:dead", "0-0")  # of a process that was killed, long ago
     async with holding(redis, keys, "5-0"):
+        await out(settings, tmp_path / "log.ndjson")
+        assert await let_go(redis, keys) == 0, "an export has done it"
         assert list((await redis.hgetall(keys.readers)).values()) == [b"5-0"]
     await sweep(settings, redis, keys)
     assert len(await log_of(redis, keys)) < len(log)
