@@ -1,5 +1,6 @@
 """`penstock bulk`: one command for many jobs."""
 
+import sys
 from typing import Annotated, Any, Final
 
 import typer
@@ -32,7 +33,7 @@ def bulk(
 ) -> None:
     """Retry, cancel, discard, promote or reprioritize all jobs that fit. The operation is a job of queue
     `penstock`: `penstock job ID` shows how far it is, `penstock cancel ID` stops it."""
-    from penstock.ui.output import print_facts, print_job, print_json, print_table
+    from penstock.ui.output import print_facts, print_json, print_outcome, print_table
     from penstock.ui.remote import Api
 
     wanted = {"queue": queue, "type": type, "state": state, "error": error, "tag": tag}
@@ -49,6 +50,12 @@ def bulk(
     elif dry_run:
         print_facts([("count", found["count"]), ("complete", found["complete"])])
         rows = [[job["id"], job["type"], job["state"], job["submitted_at"]] for job in found["samples"]]
-        print_table(("job", "type", "state", "submitted"), rows)
+        if rows:
+            sys.stdout.write("\n")
+            print_table(("job", "type", "state", "submitted"), rows)
+    elif wait:
+        print_outcome(found, ("matched", "done"))
     else:
-        print_job(found)
+        print_facts(list(found.items()))
+    if found.get("state") == "failed":
+        raise typer.Exit(1)

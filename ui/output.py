@@ -74,6 +74,18 @@ def print_job(found: dict[str, Any]) -> None:
         sys.stdout.write("\n" + "".join(it for it in traceback if it.isprintable() or it in "\n\t") + "\n")
 
 
+def print_outcome(found: dict[str, Any], counts: Sequence[str]) -> dict[str, Any]:
+    """An operation, from its job: how it stands, these of its counts, and what went wrong. Answers all that
+    it says it has done so far."""
+    from penstock.projections.replay.words import error
+
+    done: dict[str, Any] = found.get("result") or (found.get("progress") or {}).get("data") or {}
+    why = error(found["error"]) if found.get("error") else ""
+    numbers = [(name, done.get(name, 0)) for name in counts]
+    print_facts([("id", found["id"]), ("state", found["state"]), *numbers, ("error", why)])
+    return done
+
+
 def _text(value: Any) -> str:
     if value is None:
         return ""

@@ -48,7 +48,7 @@ def redrive(
     """Submit again all ended jobs that fit, as new jobs whose `origin` names the first, with another payload
     if a patch is given. It is a job of queue `penstock`: `penstock job ID` shows how far it is, `penstock
     cancel ID` stops it."""
-    from penstock.ui.output import print_facts, print_json
+    from penstock.ui.output import print_facts, print_json, print_outcome
     from penstock.ui.remote import Api
 
     wanted = {"queue": queue, "type": type, "state": state, "error": error, "tag": tag}
@@ -70,7 +70,8 @@ def redrive(
         if over:
             sys.stdout.write(f"Redrive {id!r} was complete already: nothing was sent now.\n")
         if follow:
-            _print_outcome(found)
+            done = print_outcome(found, ("sent", "known", "refused", "gone"))
+            _print_refusals(done.get("refusals", []), done.get("refused", 0))
         else:
             print_facts(list(found.items()))
     if found.get("state") in ("failed", "cancelled"):
@@ -116,18 +117,6 @@ def _tell(found: dict[str, Any]) -> None:
     sys.stderr.write(f"\r\x1b[K{line}" if sys.stderr.isatty() else f"{line}\n")
     if found["finished_at"] and sys.stderr.isatty():
         sys.stderr.write("\n")
-
-
-def _print_outcome(found: dict[str, Any]) -> None:
-    """What a redrive has done, from its job, and what it could not do."""
-    from penstock.projections.replay.words import error
-    from penstock.ui.output import print_facts
-
-    done = found.get("result") or (found.get("progress") or {}).get("data") or {}
-    counts = [(name, done.get(name, 0)) for name in ("sent", "known", "refused", "gone")]
-    why = error(found["error"]) if found.get("error") else ""
-    print_facts([("id", found["id"]), ("state", found["state"]), *counts, ("error", why)])
-    _print_refusals(done.get("refusals", []), done.get("refused", 0))
 
 
 def _print_preview(found: dict[str, Any], rate: float) -> None:
