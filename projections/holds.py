@@ -1,5 +1,6 @@
-"""Holds: who reads a stretch of a log to its end is one of its readers, so that retention removes nothing of it
-meanwhile. Whoever is killed leaves his hold; it is let go of hours later, when nobody can be at it any more."""
+"""Holds: whoever reads a stretch of a log to its end is a reader of the log meanwhile, so that retention removes
+nothing of it. A process that is killed leaves its hold, which is let go of hours later, when nobody can be at
+it any more."""
 
 import secrets
 import time
