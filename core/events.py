@@ -274,11 +274,19 @@ encode: Final = msgspec.json.Encoder().encode
 
 
 def read_entry(position: bytes, fields: list[bytes]) -> Event:
-    """An Event from a stream entry as redis-py gives it (RESP2: id, flat list of fields)."""
+    """An Event from a stream entry as redis-py gives it (RESP2: id, flat list of fields).
+
+    One that a foreign hand wrote, which has no such fields or no text in them, has no tag and no body.
+    """
     where = position.decode()
-    tag, job, body = _tags.get(fields[1]), fields[3].decode(), fields[5]
+    try:
+        tag, job, body = _tags.get(fields[1]), fields[3].decode(), fields[5]
+        name = tag or fields[1].decode()
+    except (UnicodeDecodeError, IndexError):
+        job = fields[3].decode(errors="replace") if len(fields) > 3 else ""
+        return Event(where, "", job or where, b"null")
     if tag is None:
-        tag = fields[1].decode()
+        tag = name
         if tag in UPCASTERS:
             tag, upcast = UPCASTERS[tag]
             body = upcast(body)

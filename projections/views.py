@@ -32,7 +32,6 @@ from penstock.core.events import (
     AnyBody,
     AttemptFailed,
     Completed,
-    Event,
     Failed,
     QueueLimited,
     QueuePaused,
@@ -370,12 +369,7 @@ def read(entry: Entry) -> Read:
     One that cannot be read becomes an event with no tag and no body, which fits no state: its job
     keeps it in its history and counts it as a misfit.
     """
-    try:
-        return legible(read_entry(*entry))
-    except (UnicodeDecodeError, IndexError):
-        position, fields = entry[0].decode(), entry[1]
-        job = fields[3].decode(errors="replace") if len(fields) > 3 else ""
-        return Event(position, "", job or position, b"null"), None
+    return legible(read_entry(*entry))
 
 
 def _move(moves: Moves, job: Job) -> Move:

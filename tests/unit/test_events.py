@@ -294,3 +294,18 @@ def test_an_old_tag_is_read_through_its_upcaster(monkeypatch: pytest.MonkeyPatch
 def test_upcasters_lead_from_tags_of_the_past_to_tags_of_today() -> None:
     assert {tag for tag, _ in events.UPCASTERS.values()} <= set(TAGS)
     assert not set(events.UPCASTERS) & set(TAGS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "job"),
+    [
+        ([b"event", b"\xff", b"job", b"5-0", b"body", b"{}"], "5-0"),
+        ([b"event", b"completed", b"job", b"\xfe", b"body", b"{}"], "\N{REPLACEMENT CHARACTER}"),
+        ([b"a", b"b"], "7-0"),
+        ([b"a", b"b", b"c", b"5-0"], "5-0"),
+    ],
+)
+def test_an_entry_of_a_foreign_hand_has_no_tag(fields: list[bytes], job: str) -> None:
+    event = read_entry(b"7-0", fields)
+    assert (event.position, event.tag, event.job) == ("7-0", "", job)
+    assert decode(event) is None
