@@ -20,15 +20,18 @@ from penstock.consumers.rehearsal import (
 )
 from penstock.consumers.rehearsal_stage import ACT, open_stage
 from penstock.core.artifacts import open_artifacts
-from penstock.core.connection import connect
+from penstock.core.connection import command, connect
 from penstock.core.jobs.bulk import Filter
 from penstock.core.keys import Keys
 from penstock.core.lifecycle import State, positions
+from penstock.core.positions import START, before
 from penstock.core.sealing import is_sealed
 from penstock.core.settings import Settings
 from penstock.projections.filters import Selection
 from penstock.projections.replay.archive import Archive
+from penstock.projections.replay.history import opened
 from penstock.projections.replay.removed import searches
+from penstock.projections.replay.span import Span, partitions, partly
 
 MAX_JOBS: Final = 100_000
 MAX_TOLD: Final = 100
@@ -53,12 +56,14 @@ class Stretch(msgspec.Struct, frozen=True):
 
 class Report(msgspec.Struct):
     """How a rehearsal went: jobs by verdict, over all and by type; and the first hundred jobs that went
-    otherwise than then, or were not run, those that went worse first."""
+    otherwise than then, or were not run, those that went worse first. `partial`: a sentence where retention
+    has removed some of the stretch, which were not looked for."""
 
     jobs: int
     verdicts: dict[Verdict, int]
     types: list[TypeReport]
     told: list[Rehearsed]
+    partial: str = ""
 
     @property
     def worse(self) -> int:
@@ -78,7 +83,8 @@ class Rehearsal:
 
     async def run(self, stretch: Stretch, *, at_once: int, report: Callable[[int], None]) -> Report:
         """Rehearse; `report` gets the number of jobs that are done. Leaves nothing behind, also where it is
-        cancelled."""
+        cancelled. Raises NotFound: there is no such queue."""
+        partial = await self._partial(stretch)
         found: list[Rehearsed] = []
         told: dict[Verdict, list[Rehearsed]] = {}
         stage_of = open_stage(
@@ -100,7 +106,18 @@ class Rehearsal:
                         alike.append(rehearsed if shown else hidden(rehearsed))
                 report(len(found))
             self.stuck = stage.stuck
-        return _report(found, told)
+        return msgspec.structs.replace(_report(found, told), partial=partial)
+
+    async def _partial(self, stretch: Stretch) -> str:
+        """What is said of jobs of the stretch that are no longer there."""
+        keys, since = Keys(self._settings.namespace), stretch.filter.since
+        async with connect(self._settings) as redis:
+            known = await command(redis, "SMEMBERS", keys.queues)
+            [partition] = partitions(keys, known, [stretch.filter.queue])
+            archive = Archive(self._settings.archive_url) if stretch.archived else None
+            _, now = await opened(redis, partition, archive)
+        after = before(round(since.timestamp() * 1000)) if since else START
+        return partly(partition, now, Span(after, now.last))
 
     async def _acts(self, stretch: Stretch) -> AsyncIterator[list[Recorded]]:
         """The jobs of the stretch with what became of them, some at a time."""

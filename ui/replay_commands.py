@@ -15,7 +15,7 @@ from penstock.core.positions import JobAddress, parse_job_id
 from penstock.core.sealing import open_seals
 from penstock.core.settings import Settings
 from penstock.core.story import tell
-from penstock.projections.replay.asking import known_events, moment_of
+from penstock.projections.replay.asking import job_in, known_events, moment_of
 from penstock.projections.replay.telling import Story, story
 from penstock.ui.lifeline import StopSignals
 from penstock.ui.replay_options import ArchiveUrl, asked_settings
@@ -111,7 +111,7 @@ def grep(
     from penstock.ui.replay_output import Printer
     from penstock.ui.replay_search import Search, search
 
-    address = parse_job_id(job) if job else None
+    address = job_in(job, queue or ()) if job else None
     settings = asked_settings(archive)
     asked = Search(
         queues=(address.queue,) if address else tuple(queue or ()),
@@ -153,6 +153,8 @@ def export(
 
     if bool(queue) == bool(job):
         raise Refused("say which log: --queue email, or --job email.0.1795477369681-0")
+    if job and (since or until):
+        raise Refused("--from and --to are for a --queue: a job's story is told whole")
     address = parse_job_id(job) if job else JobAddress(queue, 0, "")
     asked = Asked(
         queue=address.queue,

@@ -134,6 +134,8 @@ def print_report(report: "Report", *, as_json: bool) -> None:
     _print_told(report)
     answer, style = _answer(report)
     print_styled(f"\n{answer}", style)
+    if report.partial:
+        sys.stdout.write(f"In part: {report.partial}.\n")
 
 
 def _print_told(report: "Report") -> None:

@@ -17,6 +17,7 @@ from penstock.consumers.handlers import handlers
 from penstock.consumers.rehearsal import Ran, Recorded
 from penstock.consumers.rehearsal_stage import open_stage
 from penstock.core.artifacts import open_artifacts
+from penstock.core.errors import NotFound
 from penstock.core.events import Submitted
 from penstock.core.jobs.bulk import Filter
 from penstock.core.jobs.email import SendEmail
@@ -132,6 +133,17 @@ async def test_a_stretch_is_bounded_by_types_and_by_number(site: Site) -> None:
     report = await rehearse(site, types=("rehearsed.square",), limit=2)
     assert report.verdicts == {"same": 2}
     assert len(squares) == 6
+
+
+async def test_a_queue_that_is_none_is_refused_and_what_has_gone_is_said(site: Site) -> None:
+    stretch = Stretch(Filter(queue="nowhere"))
+    with pytest.raises(NotFound, match="there is no queue 'nowhere'; there are: "):
+        await Rehearsal(site.settings).run(stretch, at_once=1, report=lambda _: None)
+    gone, _ = await record(site, Square(2), Square(3))
+    assert (await rehearse(site)).partial == ""
+    story = (await site.stories())[gone.partition(".0.")[2]]
+    await site.redis.execute_command("XDEL", site.keys.log, *(event.position for event in story))
+    assert (await rehearse(site)).partial.startswith(f"{QUEUE}: retention has removed jobs that ended")
 
 
 async def test_the_stage_keeps_nothing_of_what_was_played(site: Site) -> None:

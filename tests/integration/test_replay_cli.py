@@ -93,6 +93,8 @@ async def test_grep_in_a_pipe_answers_json_lines(author: Author, run: Run) -> No
     [
         (["grep", "("], 2, "'(' is no regular expression"),
         (["grep", "--queue", "nosuch"], 1, "there is no queue 'nosuch'; there are: mail"),
+        (["grep", "--queue", "mail", "--job", "post.0.5-5"], 1, "no job post.0.5-5 in queue 'mail'"),
+        (["export", "-", "--job", "mail.0.5-5", "--from", "1h"], 2, "--from and --to are for a --queue"),
         (["tail", "--from", "yesterday"], 2, "--from: 'yesterday' is no moment"),
     ],
 )
