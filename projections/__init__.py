@@ -11,7 +11,6 @@ Read in this order:
     folding      a log folded up to its end
     shadow       views made anew beside those in use (core/lua/shadow_*.lua)
     rebuild      the views made anew from the log
-    holds        stretches of a log that somebody reads
     projector    the process that folds
     trimming     a batch of ended jobs leaves the log (core/lua/trim.lua)
     retention    which, and when

@@ -15,6 +15,7 @@ Read in this order:
     files       where they are kept
     forms       plain, compressed, or Parquet
     parquet     the last of these
+    holds       what is read is not removed meanwhile
     exporting   a stretch of a log, or one job's story, to a file
     importing   files back into a log
 

@@ -18,10 +18,10 @@ from penstock.core.log import Entry, Log
 from penstock.core.positions import START
 from penstock.core.settings import Settings
 from penstock.core.story import find
-from penstock.projections.holds import holding, let_go
 from penstock.projections.replay.files import writing
 from penstock.projections.replay.forms import check_form, sink
 from penstock.projections.replay.grep import Way, pages
+from penstock.projections.replay.holds import holding, let_go
 from penstock.projections.replay.redaction import Redaction
 from penstock.projections.replay.span import Span, Standing, partly, span, standing
 from penstock.projections.replay.standing import IMPORTED

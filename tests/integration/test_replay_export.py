@@ -26,7 +26,6 @@ from penstock.core.log import Entry, Log
 from penstock.core.positions import milliseconds
 from penstock.core.settings import Secret, Settings
 from penstock.core.story import tell
-from penstock.projections.holds import READER, holding, let_go
 from penstock.projections.projector import PartitionProjector
 from penstock.projections.rebuild import rebuild
 from penstock.projections.replay.archive import Archive
@@ -35,6 +34,7 @@ from penstock.projections.replay.exporting import Asked, Exported, export
 from penstock.projections.replay.files import reading
 from penstock.projections.replay.forms import entries
 from penstock.projections.replay.history import opened
+from penstock.projections.replay.holds import READER, holding, let_go
 from penstock.projections.replay.importing import Imported, bring_in
 from penstock.projections.retention import Trimmer
 from servers import RealServer

@@ -1,4 +1,4 @@
-"""Holds: whoever reads a stretch of a log to its end is a reader of the log meanwhile, so that retention removes
+"""Holds: whoever reads a stretch of a log to its end is a reader of the log meanwhile, and retention removes
 nothing of it. A process that is killed leaves its hold, which is let go of hours later, when nobody can be at
 it any more."""
 
