@@ -54,7 +54,7 @@ export function Sent(props: {
       {done && done.gone > 0 && (
         <p className="dim">{count(done.gone)} were removed by retention before their turn.</p>
       )}
-      {job && (
+      {job && done && done.sent + done.known > 0 && (
         <p className="dim">
           <Link className="more" href={since(filter, job.submitted_at)} onClick={onLeave}>
             Show the new jobs

@@ -46,7 +46,7 @@ function Ask({ filter, onBegun, onClose }: AskProps) {
   };
   const lookAgain = (event: FormEvent) => {
     event.preventDefault();
-    if (same) look.refetch();
+    if (same) look.refetch({ cancelRefetch: false });
     else if (order) setAsked(order);
   };
   const submit = () => {
@@ -72,12 +72,7 @@ function Ask({ filter, onBegun, onClose }: AskProps) {
         />
         <div className="look-head">
           <h3>What would happen</h3>
-          <Button
-            type="submit"
-            icon="search"
-            kind={same ? "plain" : "primary"}
-            disabled={!order || look.isFetching}
-          >
+          <Button type="submit" icon="search" kind={same ? "plain" : "primary"} disabled={!order}>
             {same ? "Look again" : "Look first"}
           </Button>
         </div>
