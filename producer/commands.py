@@ -32,6 +32,7 @@ from penstock.producer.intake import LATEST_MS, Delay, JobRequest, RunAt, unix_m
 TRIES: Final = 3
 MAX_REASON_CHARS: Final = 500
 MAX_LIMIT: Final = 1_000_000
+MIN_RATE: Final = 1e-6  # jobs per second: about one in twelve days
 MAX_KEPT_S: Final = 100 * 366 * 24 * 3600.0
 
 Limit = Annotated[int, msgspec.Meta(ge=0, le=MAX_LIMIT)]
@@ -174,6 +175,8 @@ class Commands:
         """Set all limits of a queue. False if they were so. Raises InvalidJob, NotFound."""
         if limits.burst and not limits.rate:
             raise InvalidJob([FieldProblem("burst", "needs a rate")])
+        if 0 < limits.rate < MIN_RATE:
+            raise InvalidJob([FieldProblem("rate", f"is below {MIN_RATE:g}: to let none begin, pause it")])
         told = {name: getattr(limits, name) for name in Limits.__struct_fields__}
         return await (await self._control(queue)).limit(QueueLimited(**told, by=by))
 

@@ -83,7 +83,7 @@ def tail(
     )
     settings = asked_settings()
     configure_logging(settings, "replay")
-    asyncio.run(_tail(settings, follow, Printer(as_json=as_json)))
+    asyncio.run(_tail(settings, follow, Printer(as_json=as_json or not sys.stdout.isatty())))
 
 
 @app.command()

@@ -7,9 +7,8 @@ from typing import Annotated, Final
 import typer
 
 from penstock.core.logs import configure_logging
-from penstock.core.settings import read_settings
-from penstock.ui.embedded import with_server
 from penstock.ui.output import print_json
+from penstock.ui.replay_options import asked_settings
 
 app: Final = typer.Typer()
 
@@ -26,7 +25,7 @@ def rebuild(queue: Queues = None, as_json: JsonOutput = False) -> None:
     from penstock.ui.replay_checks import print_findings, rebuild_all, say_rebuilt
 
     try:
-        done = rebuild_all(with_server(read_settings()), queue)
+        done = rebuild_all(asked_settings(), queue)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the views are as they were. Run it again within ten minutes to go on.\n")
         raise typer.Exit(130) from None
@@ -50,7 +49,7 @@ def verify(
     """
     from penstock.ui.replay_checks import print_findings, say_verified, verify_all
 
-    settings = with_server(read_settings())
+    settings = asked_settings()
     configure_logging(settings, "verify")
     done = verify_all(settings, queue, repair=repair)
     if as_json:

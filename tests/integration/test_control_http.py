@@ -323,6 +323,7 @@ async def test_what_is_not_there_is_404(api: httpx.AsyncClient) -> None:
         ("POST", "/retry", {"payloads": {}}, {"payloads"}),
         ("PUT", "/limits", {"rate": -1, "concurrency": 1.5}, {"rate", "concurrency"}),
         ("PUT", "/limits", {"burst": 5}, {"burst"}),
+        ("PUT", "/limits", {"rate": 1e-320}, {"rate"}),
     ],
 )
 async def test_a_wrong_field_is_named(

@@ -202,3 +202,11 @@ async def test_show_and_grep_read_archive_and_log_as_one(
     assert "nosuch: there is no such folder" in await run(
         "grep", "--archive", str(tmp_path / "nosuch"), code=2
     )
+
+
+async def test_without_a_server_it_says_how_to_have_one(penstock: Callable[..., Command]) -> None:
+    for words in (["at", "1h"], ["grep"], ["verify"], ["show", "mail.0.5-5"]):
+        command = penstock("replay", *words)
+        assert await exit_code(command) == 2
+        assert "start one with `penstock up`, or name one with PENSTOCK_REDIS_URL" in command.output
+        assert "Traceback" not in command.output
