@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ from redis.asyncio import Redis
 
 from archives import all_of, damage, epoch, live, segments
 from histories import Author, folded, until
-from penstock.core.connection import command, connect
+from penstock.core.connection import command
 from penstock.core.errors import Refused
-from penstock.core.keys import Keys, PartitionKeys
-from penstock.core.lifecycle import TERMINAL
+from penstock.core.keys import PartitionKeys
 from penstock.core.positions import START, succeeding
-from penstock.core.settings import Secret, Settings
+from penstock.core.settings import Settings
 from penstock.projections import snapshots
 from penstock.projections.projector import PartitionProjector
 from penstock.projections.replay import archiver, compacting
@@ -26,24 +24,12 @@ from penstock.projections.replay.archiver import PartitionArchiver, leave
 from penstock.projections.replay.compacting import RUN, Compaction, covering, runs
 from penstock.projections.replay.draft import Draft
 from penstock.projections.retention import Trimmer
-from servers import RealServer
+from projectors import soon
 
 
 @pytest.fixture
-def settings(server: RealServer, namespace: str) -> Settings:
-    kept: dict[str, Any] = {f"retention_{name}": 0.001 for name in sorted(TERMINAL)}
-    return Settings(redis_url=Secret(server.url), namespace=namespace, **kept)
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def keys(namespace: str) -> PartitionKeys:
-    return Keys(namespace).partition("mail")
+def settings(settings: Settings) -> Settings:
+    return soon(settings)
 
 
 @pytest.fixture

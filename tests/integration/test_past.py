@@ -5,8 +5,6 @@ What it would have answered is found by folding the log up to that moment, from 
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,9 +12,8 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from apis import api_settings, partition, problems, running_api
+from apis import partition, problems, running_api
 from histories import Author
-from penstock.core.connection import connect
 from penstock.core.control import Control
 from penstock.core.events import QueueLimited
 from penstock.core.keys import PartitionKeys
@@ -26,18 +23,6 @@ from penstock.core.settings import Settings
 from penstock.projections import past
 from penstock.projections.rebuild import rebuild
 from penstock.projections.views import Rows, Stats, Views, read
-from servers import RealServer
-
-
-@pytest.fixture
-def settings(server: RealServer, namespace: str, tmp_path: Path) -> Settings:
-    return api_settings(server, namespace, tmp_path)
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect(settings) as client:
-        yield client
 
 
 @pytest.fixture

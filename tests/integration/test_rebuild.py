@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+import projectors
 from histories import Author, completed, dump, folded, rows, stats, until
 from penstock.core.connection import command, connect
 from penstock.core.keys import Keys, PartitionKeys
@@ -18,7 +19,7 @@ from penstock.core.positions import order, packed
 from penstock.core.settings import Secret, Settings
 from penstock.projections import folding
 from penstock.projections.folding import Folding
-from penstock.projections.projector import PartitionProjector, run_projector
+from penstock.projections.projector import PartitionProjector
 from penstock.projections.rebuild import rebuild, shadowing
 from penstock.projections.retention import Trimmer
 from penstock.projections.shadow import READER, Progress, Shadow, abandon
@@ -27,34 +28,13 @@ from penstock.projections.views import SHAPE, write_stats
 from servers import RealServer
 
 
-@pytest.fixture
-def settings(server: RealServer, namespace: str) -> Settings:
-    return Settings(redis_url=Secret(server.url), namespace=namespace)
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def keys(namespace: str) -> PartitionKeys:
-    return Keys(namespace).partition("mail")
-
-
 @asynccontextmanager
 async def projecting(settings: Settings, kept: float = 0) -> AsyncIterator[None]:
     """A running projector; with `kept` ended jobs stay for so many seconds."""
     if kept:
         settings = msgspec.structs.replace(settings, **{f"retention_{state}": kept for state in TERMINAL})
-    stop = asyncio.Event()
-    task = asyncio.create_task(run_projector(settings, stop=stop))
-    try:
+    async with projectors.projecting(settings):
         yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 20)
 
 
 async def history(redis: Redis, keys: PartitionKeys, scenes: int = 4, seed: int = 1) -> Author:

@@ -3,28 +3,20 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from redis.asyncio import Redis
 
 from commands import Command
 from histories import Author, dump, until
-from penstock.core.connection import connect
 from penstock.core.keys import Keys
 from penstock.core.positions import packed
-from penstock.core.settings import Secret, Settings
 from penstock.projections.rebuild import rebuild
 from processes import exit_code
 from servers import RealServer
 
 Run = Callable[..., Awaitable[str]]
-
-
-@pytest.fixture
-async def redis(server: RealServer, namespace: str) -> AsyncIterator[Redis]:
-    async with connect(Settings(redis_url=Secret(server.url), namespace=namespace)) as client:
-        yield client
 
 
 @pytest.fixture

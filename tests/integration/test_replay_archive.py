@@ -3,10 +3,8 @@
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -18,13 +16,11 @@ from histories import Author, folded, until
 from penstock.core.connection import command, connect
 from penstock.core.errors import Refused
 from penstock.core.keys import Keys, PartitionKeys
-from penstock.core.lifecycle import TERMINAL
 from penstock.core.log import Log
 from penstock.core.positions import START, order, succeeding
 from penstock.core.settings import Secret, Settings
 from penstock.core.story import tell
 from penstock.projections import snapshots
-from penstock.projections.projector import PartitionProjector
 from penstock.projections.replay import archiver, files, history
 from penstock.projections.replay.archive import Archive, Segment, Stock, reader_of
 from penstock.projections.replay.archiver import Moved, PartitionArchiver, leave, run_archiver
@@ -35,40 +31,18 @@ from penstock.projections.replay.sieve import Sought
 from penstock.projections.replay.span import Span, partly, span
 from penstock.projections.retention import Trimmer
 from processes import exit_code
+from projectors import folding, soon
 from servers import RealServer
 
 
 @pytest.fixture
-def settings(server: RealServer, namespace: str) -> Settings:
-    kept: dict[str, Any] = {f"retention_{name}": 0.001 for name in sorted(TERMINAL)}
-    return Settings(redis_url=Secret(server.url), namespace=namespace, **kept)
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def keys(namespace: str) -> PartitionKeys:
-    return Keys(namespace).partition("mail")
+def settings(settings: Settings) -> Settings:
+    return soon(settings)
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return str(tmp_path / "archive")
-
-
-@asynccontextmanager
-async def projecting(redis: Redis, keys: PartitionKeys) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    task = asyncio.create_task(PartitionProjector(redis, keys).run(stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 10)
 
 
 async def sweep(settings: Settings, redis: Redis, keys: PartitionKeys) -> None:
@@ -93,7 +67,7 @@ async def test_archive_and_live_log_are_the_untrimmed_log(
     written: dict[bytes, list[bytes]] = {}
     ours = PartitionArchiver(redis, keys, Archive(url, make=True), 0.001)
     await ours.enter()
-    async with projecting(redis, keys):
+    async with folding(redis, keys):
         for _ in range(8):
             await author.scene()
             written |= await live(redis, keys)
@@ -133,7 +107,7 @@ async def test_retention_waits_for_the_archive_until_it_leaves(
     ours = PartitionArchiver(redis, keys, Archive(url, make=True), 60)
     await ours.enter()
     before = await live(redis, keys)
-    async with projecting(redis, keys):
+    async with folding(redis, keys):
         await sweep(settings, redis, keys)
         assert await live(redis, keys) == before
         assert not await ours.step()  # it is not old enough
@@ -195,7 +169,7 @@ async def test_snapshots_of_the_figures_are_there_when_they_have_gone_from_the_s
     await ours.enter()
     made: dict[str, bytes] = {}
     for number in range(6):
-        async with projecting(redis, keys):  # a snapshot is kept after the views are, so wait for its end
+        async with folding(redis, keys):  # a snapshot is kept after the views are, so wait for its end
             await author.scene()
             await until(lambda: folded(redis, keys), "all is folded")
         found = await command(redis, "XRANGE", keys.snapshots, "-", "+")
@@ -263,7 +237,7 @@ async def test_the_setting_names_the_archive_where_no_option_does(
     ours = PartitionArchiver(redis, keys, Archive(url, make=True), 60)
     await ours.enter()
     await ours.step(due=True)
-    async with projecting(redis, keys):
+    async with folding(redis, keys):
         await sweep(settings, redis, keys)
     gone, *_ = [it for it in author.jobs if not await tell(redis, keys, it)]
     environ = {"PENSTOCK_REDIS_URL": settings.redis_url.reveal(), "PENSTOCK_NAMESPACE": settings.namespace}

@@ -3,7 +3,6 @@
 import json
 import random
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -11,29 +10,16 @@ import pytest
 from redis.asyncio import Redis
 
 from histories import Author
-from penstock.core.connection import command, connect
+from penstock.core.connection import command
 from penstock.core.errors import Refused
 from penstock.core.events import Event, Logged, Submitted, encode
-from penstock.core.keys import Keys, PartitionKeys
+from penstock.core.keys import PartitionKeys
 from penstock.core.log import Log
 from penstock.core.positions import milliseconds, order
-from penstock.core.settings import Secret, Settings
 from penstock.projections.replay import sieve
 from penstock.projections.replay.grep import grep
 from penstock.projections.replay.sieve import Sought, expression, pattern
 from penstock.projections.replay.span import Span, partly, span, standing
-from servers import RealServer
-
-
-@pytest.fixture
-async def redis(server: RealServer, namespace: str) -> AsyncIterator[Redis]:
-    async with connect(Settings(redis_url=Secret(server.url), namespace=namespace)) as client:
-        yield client
-
-
-@pytest.fixture
-def keys(namespace: str) -> PartitionKeys:
-    return Keys(namespace).partition("mail")
 
 
 async def found(log: Log, sought: Sought, after: str = "0-0", upto: str = "") -> list[str]:

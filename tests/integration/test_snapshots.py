@@ -4,7 +4,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from commands import Command
 from histories import Author, stats
-from penstock.core.connection import command, connect
+from penstock.core.connection import command
 from penstock.core.control import Control
 from penstock.core.events import QueueLimited
 from penstock.core.keys import Keys
@@ -22,21 +22,14 @@ from penstock.core.positions import milliseconds, order
 from penstock.core.settings import Secret, Settings
 from penstock.projections import past, snapshots, travel
 from penstock.projections.details import instant
-from penstock.projections.projector import PartitionProjector
 from penstock.projections.rebuild import rebuild
 from penstock.projections.retention import Trimmer
 from penstock.projections.snapshots import following, keep
-from penstock.projections.store import ViewStore
 from penstock.projections.travel import Travel
 from penstock.projections.views import Rows, Stats, Views, read, write_stats
 from processes import exit_code
+from projectors import fold
 from servers import RealServer
-
-
-@pytest.fixture
-async def redis(server: RealServer, namespace: str) -> AsyncIterator[Redis]:
-    async with connect(Settings(redis_url=Secret(server.url), namespace=namespace)) as client:
-        yield client
 
 
 @pytest.fixture
@@ -54,19 +47,14 @@ async def author(redis: Redis, namespace: str, often: None) -> Author:
     control = Control(redis, author.keys)
     for number in range(8):
         await author.scene(25)
-        await fold(author)
+        await fold(author.redis, author.keys)
         if number == 2:
             await control.pause(by="ada")
         if number == 4:
             await control.resume(by="ada")
             await control.limit(QueueLimited(rate=5, by="ada"))
-    await fold(author)
+    await fold(author.redis, author.keys)
     return author
-
-
-async def fold(author: Author) -> None:
-    projector = PartitionProjector(author.redis, author.keys)
-    await projector.catch_up(await ViewStore(author.redis, author.keys).load(), asyncio.Event())
 
 
 async def kept(author: Author) -> list[Entry]:

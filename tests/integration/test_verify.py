@@ -4,7 +4,6 @@ found, each kind of it, and put right."""
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,13 +16,14 @@ from penstock.core.keys import GROUP, PARKED
 from penstock.core.lifecycle import TERMINAL
 from penstock.core.positions import packed
 from penstock.core.settings import Secret, Settings
-from penstock.projections.projector import PartitionProjector, run_projector
+from penstock.projections.projector import PartitionProjector
 from penstock.projections.replay import comparing, findings, sides
 from penstock.projections.replay.findings import Finding
 from penstock.projections.replay.rebuilding import renew
 from penstock.projections.replay.verify import Verified, verify
 from penstock.projections.store import ViewStore
 from penstock.projections.views import write_stats
+from projectors import projecting
 from servers import RealServer
 
 
@@ -412,17 +412,6 @@ async def _known(floor: Floor) -> AsyncIterator[str]:
     for entry, fields in await floor.redis.xrange(floor.keys.log):
         if fields[1] == b"submitted":
             yield entry.decode()
-
-
-@asynccontextmanager
-async def projecting(settings: Settings) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    task = asyncio.create_task(run_projector(settings, stop=stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 20)
 
 
 @pytest.mark.timeout(180)
