@@ -234,7 +234,10 @@ async def test_over_http_it_is_a_job_that_is_cancelled_and_goes_on_under_its_id(
     assert (gone_on.status_code, gone_on.json()["id"]) == (202, first.json()["id"])
     told = (await api.get(path, params={"wait": WAIT})).json()
     assert (told["state"], told["type"], told["by"]) == ("completed", "penstock.redrive", "alice")
-    assert [told["result"][name] for name in ("matched", "sent", "known")] == [60, 30, 30]
+    # Known are the thirty, and what the cancelled run still sent before it was told.
+    matched, sent, known = (told["result"][name] for name in ("matched", "sent", "known"))
+    assert matched == sent + known == 60
+    assert known >= 30
     copies = await scene.copies()
     assert sorted(copy.origin for _, copy in copies) == sorted(map(scene.keys.job_id, jobs))
     assert {copy.by for _, copy in copies} == {"alice"}
