@@ -47,7 +47,7 @@ class InvalidJob(Refused):
 
     def __init__(self, problems: list[FieldProblem]) -> None:
         self.problems: Final = problems
-        super().__init__("; ".join(f"{p.path}: {p.message}" for p in problems))
+        super().__init__("; ".join(f"{p.path}: {p.message}" if p.path else p.message for p in problems))
 
 
 class UnknownType(Refused):

@@ -14,6 +14,7 @@ The only room that knows all others. Read in this order:
     openapi      the API's own description
     docs         the page that shows it
     serving      the HTTP servers
+    ports        whether they can listen there
 
     dashboard    the dashboard's server: who may what, the API behind it
     sessions     signed cookies, roles, passwords

@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 import msgspec
 import typer
 
-from penstock.core.errors import Refused
+from penstock.core.errors import NotFound, Refused
 from penstock.core.settings import read_settings
+
+if TYPE_CHECKING:
+    from penstock.ui.remote import Api
 
 JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
@@ -66,3 +69,9 @@ def moment_asked(name: str, text: str, *, ahead: bool = False) -> str:
 
     found = moment_of(name, text, ahead=ahead)
     return instant(found) if found is not None else ""
+
+
+def check_queue(api: "Api", queue: str) -> None:
+    """Raises NotFound for the name of a queue that is none: nothing would fit, and why would not be said."""
+    if queue and queue not in (known := [it["queue"] for it in api.queues()]):
+        raise NotFound(f"there is no queue {queue!r}; there are: {', '.join(known) or 'none'}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from penstock.core.settings import read_settings
-from penstock.ui.asking import PAST, ApiUrl, JsonOutput, moment_asked
+from penstock.ui.asking import PAST, ApiUrl, JsonOutput, check_queue, moment_asked
 
 app: Final = typer.Typer()
 
@@ -42,6 +42,7 @@ def bulk(
     if priority:
         order["priority"] = priority
     api = Api(read_settings(), url)
+    check_queue(api, queue)
     found = api.bulk(order, dry_run=dry_run)
     if wait and not dry_run:
         found = api.job(found["id"], wait)

@@ -30,6 +30,7 @@ from penstock.ui import (
     webhook_commands,
 )
 from penstock.ui.asking import ApiUrl, JsonOutput, payload_of
+from penstock.ui.ports import check_port
 
 app: Final = typer.Typer(
     no_args_is_help=True,
@@ -98,13 +99,17 @@ def up(
 @app.command()
 def api(jobs: Jobs = "") -> None:
     """Run the HTTP API."""
-    processes.run_api(_settings(jobs=jobs))
+    settings = _settings(jobs=jobs)
+    check_port(settings.host, settings.api_port, "the API", "PENSTOCK_API_PORT")
+    processes.run_api(settings)
 
 
 @app.command()
 def dashboard(url: ApiUrl = "") -> None:
     """Run the dashboard, for the API of this machine or another one."""
-    processes.run_dashboard(read_settings(), api=url)
+    settings = read_settings()
+    check_port(settings.host, settings.dashboard_port, "the dashboard", "PENSTOCK_DASHBOARD_PORT")
+    processes.run_dashboard(settings, api=url)
 
 
 @app.command()
@@ -165,7 +170,12 @@ def archiver(
 @app.command()
 def mailcatcher() -> None:
     """Run the mail catcher."""
-    processes.run_mailcatcher(read_settings())
+    from penstock.ui.mailcatcher import LOOPBACK
+
+    settings = read_settings()
+    check_port(LOOPBACK, settings.mail_port, "the mail catcher's SMTP", "PENSTOCK_MAIL_PORT")
+    check_port(LOOPBACK, settings.mail_web_port, "the mail catcher's page", "PENSTOCK_MAIL_WEB_PORT")
+    processes.run_mailcatcher(settings)
 
 
 @app.command()
@@ -226,7 +236,7 @@ def job(
 
 @app.command()
 def events(id: JobId, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
-    """Show all events of a job."""
+    """Show all events of a job as they stand in the log; `penstock replay show ID` tells them as a story."""
     from penstock.ui.output import print_json, print_table
     from penstock.ui.remote import Api
 
@@ -249,7 +259,11 @@ def queues(url: ApiUrl = "", as_json: JsonOutput = False) -> None:
         print_json(found)
         return
     states = tuple(found[0]["counts"]) if found else ()
-    print_table(("queue", *states), [[queue["queue"], *queue["counts"].values()] for queue in found])
+    rows = [[queue["queue"], *queue["counts"].values()] for queue in found]
+    if any(queue["paused"] for queue in found):
+        states = (*states, "")
+        rows = [[*row, "paused" if queue["paused"] else ""] for row, queue in zip(rows, found, strict=True)]
+    print_table(("queue", *states), rows)
 
 
 app.command()(failure_commands.failures)

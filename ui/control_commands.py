@@ -8,12 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
 from penstock.core.errors import Refused
 from penstock.core.settings import read_settings
-from penstock.ui.asking import COMING, ApiUrl, JsonOutput, moment_asked
+from penstock.ui.asking import COMING, ApiUrl, JsonOutput, moment_asked, payload_of
 
 app: Final = typer.Typer()
 
@@ -39,17 +38,14 @@ def cancel(
 @app.command()
 def retry(
     ids: JobIds,
-    payload: Annotated[str, typer.Option(help="Another payload, as JSON: a new job like the first.")] = "",
+    payload: Annotated[
+        str, typer.Option(help="Another payload, as JSON (- reads standard input): a new job like the first.")
+    ] = "",
     url: ApiUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
     """Run ended jobs again."""
-    api, body = _api(url), None
-    if payload:
-        try:
-            body = {"payload": msgspec.json.decode(payload)}
-        except msgspec.DecodeError as error:
-            raise Refused(f"the payload is not JSON: {error}") from None
+    api, body = _api(url), {"payload": payload_of(payload)} if payload else None
     _tell(ids, lambda id: api.tell_job(id, "retry", body), as_json=as_json)
 
 
@@ -72,6 +68,10 @@ def reschedule(
     """Give jobs that have not started another time or priority."""
     api = _api(url)
     told = {"delay": delay, "run_at": moment_asked("--at", at, ahead=True) or None, "priority": priority}
+    if delay is not None and at:
+        raise Refused("give --delay or --at, not both")
+    if not any((delay is not None, at, priority)):
+        raise Refused("say what shall change: --delay, --at or --priority")
     change = {name: value for name, value in told.items() if value is not None}
     _tell(ids, lambda id: api.change_job(id, change), as_json=as_json)
 
@@ -179,8 +179,14 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
 
     if as_json:
         print_json(found)
-    else:
-        print_facts(list(found.items()))
+        return
+    words = {"limits": _words(found.get("limits"), "none"), "retention": _words(found.get("retention"))}
+    print_facts([(name, words.get(name, value)) for name, value in found.items()])
+
+
+def _words(numbers: dict[str, float] | None, none: str = "as the settings say") -> str:
+    """Limits, or times to keep (in s), those that are set."""
+    return ", ".join(f"{name} {it:g}" for name, it in (numbers or {}).items() if it) or none
 
 
 def _row(worker: dict[str, Any]) -> list[Any]:

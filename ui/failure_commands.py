@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from penstock.core.settings import read_settings
-from penstock.ui.asking import ApiUrl, JsonOutput
+from penstock.ui.asking import ApiUrl, JsonOutput, check_queue
 
 
 def failures(
@@ -23,6 +23,7 @@ def failures(
     from penstock.ui.remote import Api
 
     api = Api(read_settings(), url)
+    check_queue(api, queue)
     names = [queue] if queue else [it["queue"] for it in api.queues() if it["counts"]["failed"]]
     query = f"?{urlencode({'type': type})}" if type else ""
     found = [api.ask("GET", f"/queues/{quote(name, safe='')}/failures{query}") for name in names]

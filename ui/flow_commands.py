@@ -14,6 +14,8 @@ app: Final = typer.Typer(no_args_is_help=True, help="Jobs that wait for one anot
 
 JsonOutput = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 ApiUrl = Annotated[str, typer.Option("--api", envvar="PENSTOCK_API_URL", help="Where the API is.")]
+STATES: Final = ("active", "completed", "failed", "cancelled")
+
 FlowId = Annotated[str, typer.Argument(metavar="ID", help="Like flow.1795477369681-0.")]
 Wait = Annotated[float, typer.Option(min=0, max=60, help="Seconds to wait for its end.")]
 
@@ -51,6 +53,8 @@ def list_(
     """List flows, newest first."""
     from penstock.ui.output import print_json, print_table
 
+    if state and state not in STATES:
+        raise Refused(f"there is no state {state!r} of a flow; there are: {', '.join(STATES)}")
     found = _api(url).flows(state, limit)
     if as_json:
         print_json(found)
@@ -91,6 +95,7 @@ def _show(flow: dict[str, Any], *, as_json: bool) -> None:
         return
     nodes = flow.pop("nodes")
     flow["progress"] = f"{flow['progress']:.0%}"
+    flow["counts"] = ", ".join(f"{number} {state}" for state, number in flow["counts"].items())
     print_facts([(name, value) for name, value in flow.items() if value is not False])
     rows = [
         [node["name"], node["state"], ", ".join(node.get("after", ())), node.get("job"), node.get("why")]

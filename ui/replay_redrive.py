@@ -9,7 +9,7 @@ import typer
 
 from penstock.core.errors import Refused
 from penstock.core.settings import read_settings
-from penstock.ui.asking import PAST, ApiUrl, JsonOutput, moment_asked
+from penstock.ui.asking import PAST, ApiUrl, JsonOutput, check_queue, moment_asked
 
 if TYPE_CHECKING:
     from penstock.ui.remote import Api
@@ -29,9 +29,7 @@ def redrive(
     since: Annotated[
         str, typer.Option("--since", "--from", help=f"Only jobs submitted then or later: {PAST}.")
     ] = "",
-    until: Annotated[
-        str, typer.Option("--until", "--to", help="Only jobs submitted before; as for --since.")
-    ] = "",
+    until: Annotated[str, typer.Option("--until", "--to", help="Only jobs from before; as --since.")] = "",
     patch: Annotated[str, typer.Option(help="A JSON merge patch (RFC 7396) to each payload.")] = "",
     rate: Annotated[float, typer.Option(min=0, help="At most so many jobs per second; 0: no bound.")] = 0,
     id: Annotated[
@@ -48,7 +46,7 @@ def redrive(
     """Submit again all ended jobs that fit, as new jobs whose `origin` names the first, with another payload
     if a patch is given. It is a job of queue `penstock`: `penstock job ID` shows how far it is, `penstock
     cancel ID` stops it."""
-    from penstock.ui.output import print_facts, print_json, print_outcome
+    from penstock.ui.output import print_json
     from penstock.ui.remote import Api
 
     wanted = {"queue": queue, "type": type, "state": state, "error": error, "tag": tag}
@@ -56,6 +54,7 @@ def redrive(
     order: dict[str, Any] = {"filter": {name: text for name, text in wanted.items() if text}}
     order |= {"rate": rate, "id": id, "patch": _patch(patch), "archived": archived}
     api = Api(read_settings(), url)
+    check_queue(api, queue)
     found = api.ask("POST", "/redrive", {**order, "dry_run": dry_run})
     if id and not dry_run:
         _tell_moments(wanted, since, until)
@@ -67,13 +66,7 @@ def redrive(
     elif dry_run:
         _print_preview(found, rate)
     else:
-        if over:
-            sys.stdout.write(f"Redrive {id!r} was complete already: nothing was sent now.\n")
-        if follow:
-            done = print_outcome(found, ("sent", "known", "refused", "gone"))
-            _print_refusals(done.get("refusals", []), done.get("refused", 0))
-        else:
-            print_facts(list(found.items()))
+        _print_redrive(found, id if over else "")
     if found.get("state") in ("failed", "cancelled"):
         raise typer.Exit(1)
 
@@ -117,6 +110,20 @@ def _tell(found: dict[str, Any]) -> None:
     sys.stderr.write(f"\r\x1b[K{line}" if sys.stderr.isatty() else f"{line}\n")
     if found["finished_at"] and sys.stderr.isatty():
         sys.stderr.write("\n")
+
+
+def _print_redrive(found: dict[str, Any], complete: str) -> None:
+    """What was answered when it was asked for; or its job, if it was followed: what it has done. `complete`:
+    its id, if all that was done before."""
+    from penstock.ui.output import print_facts, print_outcome
+
+    if complete:
+        sys.stdout.write(f"Redrive {complete!r} was complete already: nothing was sent now.\n")
+    if "payload" not in found:
+        print_facts(list(found.items()))
+        return
+    done = print_outcome(found, ("sent", "known", "refused", "gone"))
+    _print_refusals(done.get("refusals", []), done.get("refused", 0))
 
 
 def _print_preview(found: dict[str, Any], rate: float) -> None:

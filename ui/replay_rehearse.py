@@ -29,16 +29,14 @@ app: Final = typer.Typer()
 def rehearse(
     queue: Annotated[str, typer.Option(help="The queue whose past is run.")],
     since: Annotated[
-        str, typer.Option("--from", "--since", help=f"Jobs submitted then or later: {PAST}.")
+        str, typer.Option("--from", "--since", help=f"Jobs submitted from then on: {PAST}.")
     ] = "",
     until: Annotated[str, typer.Option("--to", "--until", help="Jobs submitted before; as for --from.")] = "",
     type: Annotated[list[str] | None, typer.Option(help="Only this type; may be given again.")] = None,
     state: Annotated[str, typer.Option(help="Only jobs that ended so: completed or failed.")] = "",
     tag: Annotated[str, typer.Option(help="Only jobs with this tag.")] = "",
     error: Annotated[str, typer.Option(help="Only where the last error, `Class: message`, has this.")] = "",
-    limit: Annotated[
-        int, typer.Option(min=1, max=100_000, help="At most so many jobs, oldest first.")
-    ] = 1_000,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="So many jobs, the oldest.")] = 1_000,
     archived: Annotated[
         bool, typer.Option("--archived", help="Also jobs that retention has removed, from the archive.")
     ] = False,
@@ -66,18 +64,12 @@ def rehearse(
         raise Refused("say where the archive is: --archive s3://bucket/folder, or PENSTOCK_ARCHIVE_URL")
     told = {"queue": queue, "state": state, "tag": tag, "error": error}
     stretch = Stretch(_filter(told, since, until), tuple(type or ()), limit, archived)
-    if state not in ("", "completed", "failed"):
-        raise Refused(f"--state {state}: a rehearsal compares jobs that completed or failed")
     load_handlers(settings)
-    stage_url = Secret(url) if url else settings.stage_url
-    stage = msgspec.structs.replace(settings, redis_url=stage_url) if stage_url else settings
     try:
-        rehearsal = Rehearsal(settings, stage=stage, unseal=unseal)
+        rehearsal = Rehearsal(settings, stage=_stage(settings, url), unseal=unseal)
         report = asyncio.run(_rehearse(rehearsal, stretch, concurrency))
     except asyncio.CancelledError:  # SIGTERM; what was on the stage is removed
         raise typer.Exit(128 + signal.SIGTERM) from None
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
     print_report(report, as_json=as_json)
     if rehearsal.stuck:
         exit_now(1 if report.worse else 0)
@@ -91,7 +83,10 @@ async def _rehearse(rehearsal: "Rehearsal", stretch: "Stretch", at_once: int) ->
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with answering():
-        return await rehearsal.run(stretch, at_once=at_once, report=_tell)
+        report = await rehearsal.run(stretch, at_once=at_once, report=_tell)
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    return report
 
 
 def _settings(queue: str, jobs: str, archive: str) -> Settings:
@@ -100,10 +95,17 @@ def _settings(queue: str, jobs: str, archive: str) -> Settings:
     return msgspec.structs.replace(settings, queues=(queue,), jobs=modules or settings.jobs)
 
 
+def _stage(settings: Settings, url: str) -> Settings:
+    stage_url = Secret(url) if url else settings.stage_url
+    return msgspec.structs.replace(settings, redis_url=stage_url) if stage_url else settings
+
+
 def _filter(told: dict[str, Any], since: str, until: str) -> "Filter":
     from penstock.core.jobs.bulk import Filter
     from penstock.projections.replay.asking import moment_of
 
+    if told["state"] not in ("", "completed", "failed"):
+        raise Refused(f"--state {told['state']}: a rehearsal compares jobs that completed or failed")
     bounds = {"since": moment_of("--from", since), "until": moment_of("--to", until)}
     told |= {name: datetime.fromtimestamp(ms / 1000, UTC) for name, ms in bounds.items() if ms is not None}
     try:

@@ -119,7 +119,8 @@ def _row(one: dict[str, Any]) -> list[Any]:
 
 
 def _facts(found: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in found.items() if value is not False]
+    told = found | {"next": ", ".join(found["next"])} if found.get("next") else found
+    return [(name, value) for name, value in told.items() if value is not False]
 
 
 _schedules: Final = Named("/schedules", _facts)

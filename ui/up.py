@@ -7,10 +7,8 @@ mail catcher and the server.
 """
 
 import asyncio
-import errno
 import fcntl
 import os
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -32,6 +30,7 @@ from penstock.ui.embedded import folder_free, server_answers, with_server
 from penstock.ui.jobs import load_jobs
 from penstock.ui.lifeline import StopSignals
 from penstock.ui.mailcatcher import LOOPBACK
+from penstock.ui.ports import check_port
 from penstock.ui.processes import OWN_QUEUES
 from penstock.ui.remote import api_url, reachable_host, url_of
 from penstock.ui.supervisor import Supervisor
@@ -124,14 +123,7 @@ def check_ports(settings: Settings) -> None:
             for name, port in metrics_ports(settings).items()
         ]
     for host, port, purpose, variable in wanted:
-        problem = _bind_problem(host, port)
-        if problem == errno.EADDRINUSE:
-            raise Misconfigured(
-                f"port {port} for {purpose} is in use: stop the program that has it, "
-                f"or choose another one with {variable}={_other(settings, variable, port)}"
-            )
-        if problem:
-            raise Misconfigured(f"cannot listen on {host}:{port} for {purpose}: {os.strerror(problem)}")
+        check_port(host, port, purpose, variable, _other(settings, variable, port))
 
 
 def _other(settings: Settings, variable: str, port: int) -> str:
@@ -220,21 +212,6 @@ async def _unless(asked: asyncio.Event, work: Coroutine[Any, Any, None]) -> None
         waiting.cancel()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-def _bind_problem(host: str, port: int) -> int:
-    """The errno of trying to listen there; 0 when it works."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            probe.listen()
-    except socket.gaierror:
-        return errno.EADDRNOTAVAIL
-    except OSError as error:
-        return error.errno or errno.EIO
-    return 0
 
 
 def _listens(host: str, port: int) -> Callable[[], Awaitable[bool]]:

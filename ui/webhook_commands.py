@@ -1,5 +1,6 @@
 """Webhook endpoints on the command line: `penstock webhook set NAME URL` and its like."""
 
+import sys
 from typing import Annotated, Any, Final
 
 import typer
@@ -51,6 +52,7 @@ def show(name: Name, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
 def remove(name: Name, url: ApiUrl = "") -> None:
     """Remove an endpoint."""
     _endpoints.ask(url, "DELETE", name)
+    sys.stdout.write(f"{name} removed\n")
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """The command line says what is wrong in one line, with the exit code that a script can use."""
 
 import json
+import re
+import socket
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +32,12 @@ class Greet(msgspec.Struct):
         (["submit", "ai.language", "{bad"], {}, 2, "the payload is not JSON"),
         (["queues"], {"PENSTOCK_API_PORT": "99999"}, 2, "PENSTOCK_API_PORT: Expected `int` <= 65535"),
         (["worker", "--jobs", "nosuch.jobs"], {}, 2, "nosuch.jobs cannot be imported"),
+        (
+            ["flow", "list", "--state", "melted"],
+            {},
+            2,
+            "there is no state 'melted' of a flow; there are: active",
+        ),
         (["up", "--no-demo", "--jobs", "nosuch.jobs"], {}, 2, "nosuch.jobs cannot be imported"),
     ],
 )
@@ -47,6 +55,19 @@ def test_without_an_api_the_way_out_is_named(penstock: Start) -> None:
     command = penstock("queues", PENSTOCK_API_PORT=free_port())
     assert command.wait() == 1
     assert "start it with `penstock up`" in command.output
+
+
+@pytest.mark.parametrize("words", [("api", "API"), ("dashboard", "DASHBOARD"), ("mailcatcher", "MAIL_WEB")])
+def test_a_port_in_use_is_one_line_that_names_another_one(penstock: Start, words: tuple[str, str]) -> None:
+    command, name = words
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = penstock(command, **{"PENSTOCK_MAIL_PORT": free_port(), f"PENSTOCK_{name}_PORT": port})
+        assert refused.wait() == 2, refused.output
+    says = rf"penstock: port {port} for the .* is in use: .* PENSTOCK_{name}_PORT={port + 1}\n"
+    assert re.fullmatch(says, refused.output), refused.output
 
 
 def test_a_wrong_option_exits_with_2(penstock: Start) -> None:
@@ -87,6 +108,7 @@ def test_help_names_every_command(penstock: Start) -> None:
         "submit",
         "job",
         "events",
+        "failures",
     ):
         assert f"\n  {name} " in command.output
 

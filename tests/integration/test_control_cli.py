@@ -98,7 +98,8 @@ async def test_delayed_jobs_are_promoted_and_rescheduled(typed: Type, producer: 
     )
     third = await producer.submit(Echo(1))
     assert await typed("reschedule", third.id, "--priority", "high") == f"{third.id}  waiting\n"
-    assert "give priority, delay or run_at" in await typed("reschedule", first.id, code=2)
+    assert "--delay, --at or --priority" in await typed("reschedule", first.id, code=2)
+    assert "not both" in await typed("reschedule", first.id, "--delay", "1", "--at", "2h", code=2)
     assert "priority: " in await typed("reschedule", first.id, "--priority", "urgent", code=2)
     await typed("reschedule", second.id, "--delay", "0")
     async with working(site.settings):
@@ -118,6 +119,9 @@ async def test_queues_are_paused_limited_and_drained(typed: Type, producer: Prod
     assert (told["limits"]["rate"], told["limits"]["per_group"]) == (5, 2)
     assert await site.redis.hget(site.keys.control, "paused") == b"1"
     assert "paused" in await typed("resume", "test")
+    assert "limits   rate 7, burst 2\n" in await typed("limit", "test", "--rate", "7", "--burst", "2")
+    assert "limits   none\n" in await typed("limit", "test")
+    assert "retention  failed 60\n" in await typed("retain", "test", "--failed", "60")
     assert not await site.redis.hexists(site.keys.control, "paused")
     assert await typed("pause", "nosuch", code=1) == "penstock: no queue 'nosuch'\n"
 

@@ -96,12 +96,23 @@ async def test_failures_are_told_by_error_the_most_frequent_first(
     assert await typed("failures", "mail", "--type", "no.such") == (
         "No job of queue 'mail' of type 'no.such' is failed.\n"
     )
-    assert await typed("failures", "none", code=1) == "penstock: no queue 'none'\n"
+    for words in (("failures", "none"), ("bulk", "retry", "--queue", "none", "--dry-run")):
+        assert await typed(*words, code=1) == "penstock: there is no queue 'none'; there are: mail, post\n"
 
 
 async def test_where_nothing_is_failed_that_is_what_is_said(typed: Type) -> None:
     assert await typed("failures") == "No job is failed.\n"
     assert await typed("failures", "--json") == "[]\n"
+
+
+async def test_a_queue_that_is_paused_is_seen_among_the_queues(
+    typed: Type, jobs: dict[str, list[str]], redis: Redis, settings: Settings
+) -> None:
+    assert "paused" not in await typed("queues")
+    await typed("pause", "post")
+    await rebuild(redis, partition(settings, "post"))
+    _, mail, post = (await typed("queues")).splitlines()
+    assert (mail.split(), post.split()) == (["mail", *"000040"], ["post", *"000020", "paused"])
 
 
 async def test_a_failed_job_tells_its_error_in_a_line_and_the_traceback_below(

@@ -192,7 +192,7 @@ async def test_the_command_line(
             assert (await run(penstock, api, "replay", "crm", "--since", since))["name"] == "crm"
             assert (await run(penstock, api, "show", "crm"))["url"] == f"{receiver.url}/hook"
             removed = penstock("webhook", "remove", "crm", "--api", str(api.base_url))
-            assert (await exit_code(removed), removed.output) == (0, "")
+            assert (await exit_code(removed), removed.output) == (0, "crm removed\n")
             gone = penstock("webhook", "show", "crm", "--api", str(api.base_url))
             assert (await exit_code(gone), gone.output) == (1, "penstock: no webhook endpoint 'crm'\n")
 
