@@ -223,8 +223,24 @@ local function start(number, entry, attempt, fields)
   want, taken = want - 1, taken + 1
 end
 
+-- Whether an entry is to wait: it lost its worker twice and so may kill a third, and another such runs.
+-- One at a time, it takes no others along until it is given up.
+local function suspect_waits(number, entry)
+  local member = number .. ':' .. entry
+  if tonumber(call('HGET', CRASHES, member) or 0) < 2 then return false end
+  local other = call('HGET', CONTROL, 'suspect')
+  local row = other and other ~= member and pending(tonumber(string.sub(other, 1, 1)), string.sub(other, 3))
+  if row and row[2] ~= PARKED then
+    call('ZADD', DUE, NOW + 100, member)
+    return true
+  end
+  call('HSET', CONTROL, 'suspect', member)
+  return false
+end
+
 -- Claim a parked entry and start it; one that ended meanwhile is only forgotten.
 local function claim(number, entry)
+  if any_crash and suspect_waits(number, entry) then return end
   local claimed = call('XCLAIM', lane_of(number), WORKERS_GROUP, ME, 0, entry)[1]
   if claimed then start(number, entry, pending(number, entry)[4], claimed[2]) end
 end

@@ -26,9 +26,7 @@ local function take(number, entry, deliveries)
   any_crash = true
   if count < limit then
     leave_group(member)
-    -- Lost a second time, it may be one that kills its workers: those come back one by one, so that
-    -- it takes no others along until it is given up.
-    park(number, entry, count > 1 and NOW + again * 100 or NOW, deliveries - 1)
+    park(number, entry, NOW, deliveries - 1)
     append('lease_expired', job, string.format('{"worker":"%s","crashes":%d}', silent, count))
     again = again + 1
   else

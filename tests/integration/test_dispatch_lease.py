@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from floor import Floor
 from penstock.core.dispatch import RECLAIM_PAGE, Delivery, Finished
 from penstock.core.keys import GROUP, PARKED
-from processes import JOB, Site, site_on
+from processes import JOB, Site, eventually, site_on
 from servers import RealServer
 
 LEASE = 1_000
@@ -225,3 +226,22 @@ async def test_a_second_failed_attempt_is_given_back_as_the_second(site: Site) -
     await site.dispatch.reclaim("w2", LEASE, LIMIT)
     assert [it.attempt for it in await take(site)] == [2]
     assert await site.pending() == [("normal", job, "w1", 2)]
+
+
+async def test_an_innocent_job_is_not_given_up_with_the_one_that_kills(floor: Floor) -> None:
+    lethal, innocent = await floor.put(2)
+    await floor.enter("w1", "w2", "w3", "w4")
+    for worker in ("w1", "w2"):
+        assert len(await floor.take(worker)) == 2
+        await floor.reclaim(worker)
+    assert [it.job.decode() for it in await floor.take("w3")] == [lethal]
+    for _ in range(20):  # whoever asks meanwhile does not get the other one
+        assert await floor.take("w4") == []
+    await floor.reclaim("w3")
+    assert (await floor.site.tags(lethal))[-1] == "failed"
+
+    async def taken() -> list[str]:
+        return [it.job.decode() for it in await floor.take("w4")]
+
+    assert await eventually(taken, 10, "the other one may run") == [innocent]
+    assert "failed" not in await floor.site.tags(innocent)
