@@ -28,7 +28,7 @@ from penstock.core.events import (
     Trimmed,
 )
 from penstock.core.keys import PartitionKeys
-from penstock.core.lifecycle import Job, Read, fold_all, legible, positions, read_row
+from penstock.core.lifecycle import Job, Read, fold_all, positions, read_row
 from penstock.core.log import PAGE, Log
 from penstock.core.positions import LAST_SEQ, milliseconds, order, packed, unpacked
 from penstock.projections.details import instant
@@ -182,8 +182,13 @@ class Past:
         places = await command(
             self._redis, "ZREVRANGEBYLEX", self.keys.loose, upto, "-", "LIMIT", 0, MAX_FACTS
         )
-        for event in await self._log.read([unpacked(it) for it in places]):
-            yield legible(event)[1]
+        for entry in await self._log.pick([unpacked(it) for it in places]):
+            yield read(entry)[1]  # of a foreign hand's there is none
+
+    async def before(self) -> Stats:
+        """What was counted and said before the events that can be read: retention has removed those."""
+        known = await command(self._redis, "HGET", self.keys.base, "stats")
+        return read_stats(known) if known else Stats()
 
     async def _folded_rows(self, wanted: dict[str, list[str]]) -> Rows:
         places = sorted((it for some in wanted.values() for it in some), key=order)
@@ -209,8 +214,7 @@ class Past:
         kinds = [kind for kind in _GOVERNING if self._governed & kind]
         if not kinds:
             return
-        known = await command(self._redis, "HGET", self.keys.base, "stats")
-        base = read_stats(known) if known else Stats()  # what was said by events that retention has removed
+        base = await self.before()
         for kind in kinds:
             for name in _GOVERNING[kind]:
                 setattr(then, name, getattr(base, name))

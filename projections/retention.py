@@ -39,6 +39,7 @@ from penstock.core.settings import Settings
 from penstock.core.waiting import pause
 from penstock.core.webhooks import READER as WEBHOOK
 from penstock.projections.details import instant
+from penstock.projections.replay.holds import let_go
 from penstock.projections.shadow import abandon
 from penstock.projections.snapshots import prune
 from penstock.projections.trimming import Batch, Trimming, last_event
@@ -117,6 +118,8 @@ class Trimmer:
             _log.warning(
                 "%s: nobody went on with a rebuild that was begun; its views are dropped", self.keys.name
             )
+        if await let_go(self._redis, self.keys):
+            _log.warning("%s: exports were killed; what they held is held no more", self.keys.name)
         await prune(self._redis, self.keys)
         self._overdue = START
         await self._let_go(stop)

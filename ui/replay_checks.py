@@ -29,11 +29,13 @@ def rebuild_all(settings: Settings, queues: Sequence[str] | None) -> list[Renewe
     return asyncio.run(_each_queue(settings, queues, "rebuild", renew))
 
 
-def verify_all(settings: Settings, queues: Sequence[str] | None, *, repair: bool) -> list[Verified]:
-    """Verify these queues, or all."""
+def verify_all(
+    settings: Settings, queues: Sequence[str] | None, *, repair: bool, imported: bool
+) -> list[Verified]:
+    """Verify these queues, or all; see `verify`."""
 
     def look(redis: Redis, keys: PartitionKeys, tell: Tell) -> Awaitable[Verified]:
-        return verify(redis, keys, tell=tell, mend=_say_plan if repair else None)
+        return verify(redis, keys, tell=tell, mend=_say_plan if repair else None, imported=imported)
 
     return asyncio.run(_each_queue(settings, queues, "verify", look))
 
@@ -78,6 +80,11 @@ def say_verified(it: Verified) -> None:
     mended = f", {it.repaired:,} put right" if it.repaired else ""
     looked = f"{it.events:,} events, {it.rows:,} jobs, {it.entries:,} lane entries in {it.seconds:.1f} s"
     sys.stdout.write(f"{it.queue}: {looked}; {found}{mended}\n")
+    if it.history:
+        sys.stdout.write(
+            f"{it.queue}: {it.history:,} jobs were imported before they had ended, and do not run: "
+            "`penstock replay verify --imported --repair` puts them into lanes\n"
+        )
     if it.more:
         sys.stdout.write(f"{it.queue}: the first {len(it.findings):,} are listed\n")
 

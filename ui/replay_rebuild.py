@@ -41,6 +41,10 @@ def rebuild(queue: Queues = None, as_json: JsonOutput = False) -> None:
 def verify(
     queue: Queues = None,
     repair: Annotated[bool, typer.Option("--repair", help="Say what is put right, and do it.")] = False,
+    imported: Annotated[
+        bool,
+        typer.Option("--imported", help="Also jobs imported before they had ended: they are to run."),
+    ] = False,
     as_json: JsonOutput = False,
 ) -> None:
     """Compare with the log all that stands beside it: views, lanes, times, counts, keys.
@@ -51,7 +55,7 @@ def verify(
 
     settings = asked_settings()
     configure_logging(settings, "verify")
-    done = verify_all(settings, queue, repair=repair)
+    done = verify_all(settings, queue, repair=repair, imported=imported)
     if as_json:
         print_json(done)
     else:

@@ -29,7 +29,7 @@ from penstock.projections.replay.span import Span as Stretch
 from penstock.projections.replay.span import standing
 from penstock.projections.snapshots import Snapshot, doubted, following, read_snapshot
 from penstock.projections.travel import MAX_LOOKED, PastPage, Span, Travel, gone
-from penstock.projections.views import Rows, read, read_stats
+from penstock.projections.views import Rows, Stats, read, read_stats
 
 _FACTS: Final = frozenset(tag.encode() for tag in QUEUE_TAGS)
 _SUBMITTED: Final = frozenset({"submitted"})
@@ -74,6 +74,10 @@ class LongPast(Past):
                 if entry[1][1:2] and entry[1][1] in _FACTS:
                     yield read(entry)[1]
             before, looked = page[0][0].decode(), looked + len(page)
+
+    async def before(self) -> Stats:
+        base = (await asyncio.to_thread(self._history.beginning)).base
+        return read_stats(base["stats"]) if "stats" in base else Stats()
 
 
 class Chronicle(Travel):

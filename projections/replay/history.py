@@ -23,7 +23,15 @@ from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import Job, fold, legible
 from penstock.core.log import PAGE, Entry, Log
 from penstock.core.positions import START, order, preceding, succeeding
-from penstock.projections.replay.archive import READER, Archive, Segment, SegmentGone, Stock, reader_of
+from penstock.projections.replay.archive import (
+    READER,
+    Archive,
+    Beginning,
+    Segment,
+    SegmentGone,
+    Stock,
+    reader_of,
+)
 from penstock.projections.replay.grep import pages
 from penstock.projections.replay.span import Span, Standing, standing
 from penstock.projections.views import listed, read
@@ -78,6 +86,10 @@ class History(Log):
     def removed(self) -> str:
         """The newest position that was removed before it came into the archive."""
         return self._stock.removed
+
+    def beginning(self) -> Beginning:
+        """Where the archive begins. Raises Refused: it cannot be read."""
+        return self._archive.beginning(self.keys, self.epoch)
 
     async def look(self, now: Standing) -> Standing:
         """See what the archive has of the log as it stands; answers how the two stand together. Where it has

@@ -172,8 +172,8 @@ async def test_snapshots_of_views_that_were_wrong_are_not_trusted(told: Told) ->
     found = await verify(redis, keys, mend=lambda _: None)
     assert found.repaired > 0
     assert await redis.xlen(keys.snapshots) == 0
-    before = await redis.get(keys.doubted)
-    assert order(before.decode()) >= order(places[-1])
+    doubt: bytes = await command(redis, "GET", keys.doubted)
+    assert order(doubt.decode()) >= order(places[-1])
     seen: list[str] = []
     kept = told.chronicle._following
 
@@ -182,10 +182,10 @@ async def test_snapshots_of_views_that_were_wrong_are_not_trusted(told: Told) ->
         seen.append(told_by.position if told_by else "")
         return told_by
 
-    told.chronicle._following = following  # type: ignore[method-assign]
+    told.chronicle._following = following  # type: ignore[method-assign, assignment]
     answer = await told.chronicle.queue(keys, milliseconds(last), upto=last)
     assert answer.counts == told.then(last)[0].counts()
-    assert seen == [before.decode()], "told by the views as they are now"
+    assert seen == [doubt.decode()], "told by the views as they are now"
 
 
 async def test_the_command_and_the_api_answer_from_log_and_archive(

@@ -153,3 +153,17 @@ async def test_too_far_back_is_said(
         answer = await http.get("/queues/mail", params={"at": milliseconds(author.jobs[0])})
         problems(answer, 422)
         assert "too far back" in answer.json()["detail"]
+
+
+async def test_what_a_foreign_hand_wrote_is_in_nobodys_way(
+    author: Author, redis: Redis, settings: Settings
+) -> None:
+    await redis.xadd(author.keys.log, {"foreign": "entry"})
+    await author.submit(1)
+    at = milliseconds(author.jobs[-1])
+    await asyncio.sleep(0.003)  # so that there is a moment in between
+    await Control(redis, author.keys).pause(by="ada")
+    await rebuild(redis, author.keys)
+    async with running_api(settings) as http:
+        told = (await http.get("/queues/mail", params={"at": at})).json()
+        assert (told["paused"], told["limits"]["concurrency"]) == (False, 7)
