@@ -180,13 +180,14 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    words = {"limits": _words(found.get("limits"), "none"), "retention": _words(found.get("retention"))}
+    kept = _words(found.get("retention"), unit=" s", none="as the settings say")
+    words = {"limits": _words(found.get("limits"), unit="", none="none"), "retention": kept}
     print_facts([(name, words.get(name, value)) for name, value in found.items()])
 
 
-def _words(numbers: dict[str, float] | None, none: str = "as the settings say") -> str:
-    """Limits, or times to keep (in s), those that are set."""
-    return ", ".join(f"{name} {it:g}" for name, it in (numbers or {}).items() if it) or none
+def _words(numbers: dict[str, float] | None, *, unit: str, none: str) -> str:
+    """Limits, or times to keep, those that are set."""
+    return ", ".join(f"{name} {it:g}{unit}" for name, it in (numbers or {}).items() if it) or none
 
 
 def _row(worker: dict[str, Any]) -> list[Any]:

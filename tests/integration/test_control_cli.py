@@ -121,7 +121,7 @@ async def test_queues_are_paused_limited_and_drained(typed: Type, producer: Prod
     assert "paused" in await typed("resume", "test")
     assert "limits   rate 7, burst 2\n" in await typed("limit", "test", "--rate", "7", "--burst", "2")
     assert "limits   none\n" in await typed("limit", "test")
-    assert "retention  failed 60\n" in await typed("retain", "test", "--failed", "60")
+    assert "retention  failed 60 s\n" in await typed("retain", "test", "--failed", "60")
     assert not await site.redis.hexists(site.keys.control, "paused")
     assert await typed("pause", "nosuch", code=1) == "penstock: no queue 'nosuch'\n"
 
