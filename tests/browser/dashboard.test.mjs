@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { chromium, executable, findings } from "./browser.mjs";
-import { eventually, start, submit } from "./stack.mjs";
+import { eventually, start, submit, together } from "./stack.mjs";
 
 const skip = existsSync(executable) || process.env.CI === "true" ? false : `no ${executable}`;
 const WRONG = { type: "image.resize", payload: { source: `sha256-${"0".repeat(64)}`, width: 9 }, attempts: 1 };
@@ -20,7 +20,7 @@ before(async () => {
   if (skip) return;
   // `always`, so that nothing accepted is lost when the server is killed.
   const starting = [start({ PENSTOCK_FSYNC: "always" }), start(GUARDED), chromium()];
-  [stack, guarded, browser] = await Promise.all(starting);
+  [stack, guarded, browser] = await together(...starting);
 });
 
 after(async () => {

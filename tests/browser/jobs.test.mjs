@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { chromium, executable, findings } from "./browser.mjs";
-import { eventually, start, submit } from "./stack.mjs";
+import { eventually, start, submit, together } from "./stack.mjs";
 
 const skip = existsSync(executable) || process.env.CI === "true" ? false : `no ${executable}`;
 const LATER = { delay: 3600 };
@@ -22,7 +22,7 @@ let browser;
 
 before(async () => {
   if (skip) return;
-  [stack, browser] = await Promise.all([start(), chromium()]);
+  [stack, browser] = await together(start(), chromium());
 });
 
 after(async () => {

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { isDeepStrictEqual, promisify } from "node:util";
 import { chromium, executable, findings } from "./browser.mjs";
-import { eventually, start } from "./stack.mjs";
+import { eventually, start, together } from "./stack.mjs";
 
 const skip = existsSync(executable) || process.env.CI === "true" ? false : `no ${executable}`;
 const KEY = "key-of-the-test-0123456789abcdef0123456789";
@@ -20,7 +20,7 @@ let browser;
 
 before(async () => {
   if (skip) return;
-  [stack, browser] = await Promise.all([start(ENVIRON), chromium()]);
+  [stack, browser] = await together(start(ENVIRON), chromium());
 });
 
 after(async () => {

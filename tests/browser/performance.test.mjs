@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { chromium, executable } from "./browser.mjs";
-import { eventually, start } from "./stack.mjs";
+import { eventually, start, together } from "./stack.mjs";
 
 const skip = existsSync(executable) || process.env.CI === "true" ? false : `no ${executable}`;
 const ROOT = new URL("../../", import.meta.url).pathname;
@@ -27,7 +27,7 @@ let browser;
 before(async () => {
   if (skip) return;
   const environ = { PENSTOCK_JOBS: "jobs_for_tests", PYTHONPATH: `${ROOT}infra/src:${ROOT}tests` };
-  [stack, browser] = await Promise.all([start(environ), chromium()]);
+  [stack, browser] = await together(start(environ), chromium());
 });
 
 after(async () => {

@@ -61,6 +61,15 @@ export async function start(environ = {}) {
   };
 }
 
+/** What all of these begin to: stacks and browsers. Where one cannot begin, the others are ended. */
+export async function together(...beginning) {
+  const begun = await Promise.allSettled(beginning);
+  const broken = begun.find((it) => it.status === "rejected");
+  if (!broken) return begun.map((it) => it.value);
+  await Promise.all(begun.map(({ value }) => value && (value.stop ? value.stop() : value.close())));
+  throw broken.reason;
+}
+
 /** Submit a job over HTTP; answers its id. It is tried again while the API is away, under the same key. */
 export async function submit(stack, queue, job, headers = {}) {
   const key = crypto.randomUUID();
