@@ -24,6 +24,7 @@ from penstock.core.story import find
 from penstock.projections.details import MAX_EVENTS, JobDetail, JobSummary, detail, instant, summary
 from penstock.projections.figures import QueueDetail, Source, figures
 from penstock.projections.past import Past, earliest
+from penstock.projections.replay.span import in_reach, standing
 from penstock.projections.snapshots import EVERY, Snapshot, following
 from penstock.projections.views import (
     MINUTE_MS,
@@ -95,6 +96,7 @@ class Travel:
         """A queue's figures at a moment (Unix ms; with `upto` right after the event at that position, which
         is of that ms); rates and durations are those of the whole minutes before it, and of a moment far
         back it is not told who had waited longest. Raises Refused: too far back."""
+        in_reach(keys, await standing(Log(self._redis, keys)), at)
         past = self._past(keys, at, upto)
         if far := await self._far(past):
             long_ago = Past(self._redis, keys, at, upto)
@@ -135,7 +137,8 @@ class Travel:
         upto: str = "",
     ) -> PastPage:
         """Up to `limit` jobs of a queue at a moment (as for `queue`), newest first. Raises Refused: too far
-        back."""
+        back, or before the log begins."""
+        in_reach(keys, await standing(Log(self._redis, keys)), at)
         past, found = self._past(keys, at, upto), dict[str, Job]()
         if far := await self._far(past):
             return await self._long_ago(past, far, state, type, after, limit)

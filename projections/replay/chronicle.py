@@ -26,7 +26,7 @@ from penstock.projections.replay.grep import pages
 from penstock.projections.replay.history import History, named
 from penstock.projections.replay.sieve import Sieve, Sought
 from penstock.projections.replay.span import Span as Stretch
-from penstock.projections.replay.span import standing
+from penstock.projections.replay.span import Standing, in_reach, standing
 from penstock.projections.snapshots import Snapshot, doubted, following, read_snapshot
 from penstock.projections.travel import MAX_LOOKED, PastPage, Span, Travel, gone
 from penstock.projections.views import Rows, Stats, read, read_stats
@@ -92,7 +92,7 @@ class Chronicle(Travel):
         """How far back one can look."""
         told = await super().span(partitions)
         for keys in partitions:
-            history = await self._history(keys)
+            history, _ = await self._history(keys)
             if first := await history.entries(START, 1) if history.archived else []:
                 told.queues[keys.queue] = instant(milliseconds(first[0][0].decode()))
         told.archived = True
@@ -101,9 +101,10 @@ class Chronicle(Travel):
 
     async def queue(self, keys: PartitionKeys, at: int, upto: str = "") -> QueueDetail:
         """As in `Travel`. It is not told who had waited longest."""
-        history = await self._history(keys)
+        history, now = await self._history(keys)
         if not history.archived:
             return await super().queue(keys, at, upto)
+        in_reach(keys, now, at)
         past = LongPast(self._redis, history, at, upto)
         end = await self._following(history, past.last)
         if end is None:
@@ -123,9 +124,10 @@ class Chronicle(Travel):
         upto: str = "",
     ) -> PastPage:
         """As in `Travel`."""
-        history = await self._history(keys)
+        history, now = await self._history(keys)
         if not history.archived:
             return await super().jobs(keys, at, state=state, type=type, after=after, limit=limit, upto=upto)
+        in_reach(keys, now, at)
         past, was, looked, count = LongPast(self._redis, history, at, upto), dict[str, Job](), 0, _FIRST
         sieve = Sieve(Sought(type=type or "", events=_SUBMITTED), history)
         before = after or succeeding(past.last)
@@ -144,21 +146,21 @@ class Chronicle(Travel):
         try:
             return await super().job(keys, position, at, upto)
         except NotFound:
-            history = await self._history(keys)
+            history, _ = await self._history(keys)
             story = await history.story(position, upto or f"{at}-{LAST_SEQ}") if history.archived else []
             row = fold_all(story)
             if row is None:
                 raise
             return detail(keys, row, [story[0], *story[1:][-MAX_EVENTS:]])
 
-    async def _history(self, keys: PartitionKeys) -> History:
-        """The history of a log as it stands now. Raises Refused."""
+    async def _history(self, keys: PartitionKeys) -> tuple[History, Standing]:
+        """The history of a log, and how it stands now. Raises Refused."""
         history = self._histories.pop(keys.name, None) or History(self._redis, keys, self._archive)
-        await history.look(await standing(history))
+        now = await history.look(await standing(history))
         self._histories[keys.name] = history
         while len(self._histories) > _KEPT:
             self._histories.popitem(last=False)
-        return history
+        return history, now
 
     async def _following(self, history: History, position: str) -> Snapshot | None:
         """What the views had counted at or after a position, and where: by a snapshot in the server or the

@@ -54,15 +54,22 @@ def span(keys: PartitionKeys, now: Standing, since: int | None, until: int | Non
     """
     if since is not None and until is not None and since >= until:
         raise Refused(f"from {instant(since)} until {instant(until)}: that is no time at all")
-    if since is not None and order(now.removed) > order(before(since)):
-        first = milliseconds(now.first if now.first != START else now.removed)
-        if since < first:
-            raise Refused(
-                f"{instant(since)} is before the log of {keys.queue} begins, at {instant(first)}: "
-                "what was before has been removed by retention"
-            )
+    if since is not None:
+        in_reach(keys, now, since)
     upto = now.last if until is None else min(now.last, before(until), key=order)
     return Span(START if since is None else before(since), upto)
+
+
+def in_reach(keys: PartitionKeys, now: Standing, at: int) -> None:
+    """Raises Refused: a moment (Unix ms) is before the log begins, and something has gone there."""
+    if order(now.removed) <= order(before(at)):
+        return
+    first = milliseconds(now.first if now.first != START else now.removed)
+    if at < first:
+        raise Refused(
+            f"{instant(at)} is before the log of {keys.queue} begins, at {instant(first)}: "
+            "what was before has been removed by retention"
+        )
 
 
 def partly(keys: PartitionKeys, now: Standing, asked: Span) -> str:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from histories import dump
-from penstock.core.errors import NotFound
+from penstock.core.errors import NotFound, Refused
 from penstock.core.events import TAGS
 from penstock.core.keys import Keys
 from penstock.core.lifecycle import STATES, Job
@@ -146,6 +146,11 @@ class Looks:
         self._saga = saga
         self._travel = travel
 
+    @property
+    def _from(self) -> int:
+        """When the first known event happened."""
+        return min(map(milliseconds, self.known), default=LAST_SEQ)
+
     async def look(self, at: int, upto: str) -> None:
         """What is told of a moment, or of right after a position, is what a fold that stops there tells, less
         the jobs that are not known any more. What these did after the moment cannot be told from what they
@@ -153,6 +158,11 @@ class Looks:
         last = upto or f"{at}-{LAST_SEQ}"
         counted, then = fold_until(list(self._saga.written.items()), last)
         rows = {job: row for job, row in then.items() if job in self.known}
+        if at < self._from and len(self.known) < len(self._saga.written):
+            for answer in (self._travel.queue, self._travel.jobs):
+                with pytest.raises(Refused, match="is before the log of test begins"):
+                    await answer(self._saga.keys, at, upto=upto)
+            return
         queue = await self._travel.queue(self._saga.keys, at, upto)
         assert msgspec.to_builtins(queue.counts) == {
             state: sum(row.state == state for row in rows.values()) for state in STATES
