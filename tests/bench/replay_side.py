@@ -53,6 +53,7 @@ HOUR_MS: Final = 3_600_000
 # Where one looks: parts of the log, and events before its end, where the figures are reckoned from now.
 PARTS: Final = (0.001, 0.1, 0.25, 0.5, 0.75, 0.9)
 BACK: Final = (28_000, 15_000, 1_000)
+MANY: Final = 100  # more than run at once: all that may be looked through is looked through
 _BATCH: Final = 1_000
 
 SEARCHES: Final = {
@@ -170,10 +171,10 @@ async def looking(how: str) -> AsyncIterator[Look]:
         queries = Queries(client, SETTINGS)
 
         async def queue(moment: Moment) -> Counts:
-            return await _as_command(client, moment, None)
+            return await _as_command(client, moment)
 
         async def state(moment: Moment) -> Counts:
-            return await _as_command(client, moment, "active")
+            return await _as_command(client, moment, "active", limit=MANY)
 
         async def job(moment: Moment) -> None:
             await open_travel(client, SETTINGS.archive_url).job(KEYS, moment.job, moment.at)
@@ -187,12 +188,12 @@ async def looking(how: str) -> AsyncIterator[Look]:
         await queries.close()
 
 
-async def _as_command(client: Redis, moment: Moment, state: State | None) -> Counts:
+async def _as_command(client: Redis, moment: Moment, state: State | None = None, limit: int = 20) -> Counts:
     """Ask what `penstock replay at` asks (ui/replay_at.py)."""
     travel = open_travel(client, SETTINGS.archive_url)
     await travel.span([KEYS])
     told = await travel.queue(KEYS, moment.at)
-    await travel.jobs(KEYS, moment.at, state=state, limit=20)
+    await travel.jobs(KEYS, moment.at, state=state, limit=limit)
     return told.counts
 
 
