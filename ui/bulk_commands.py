@@ -31,7 +31,7 @@ def bulk(
     url: ApiUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
-    """Retry, cancel, discard, promote or reprioritize all jobs that fit. The operation is a job of queue
+    """Retry, cancel, discard … all jobs that fit. The operation is a job of queue
     `penstock`: `penstock job ID` shows how far it is, `penstock cancel ID` stops it."""
     from penstock.ui.output import print_facts, print_json, print_outcome, print_table
     from penstock.ui.remote import Api

@@ -92,7 +92,8 @@ def up(
     demo: Annotated[bool, typer.Option(help="Show the guided demo once all is ready.")] = True,
     jobs: Jobs = "",
 ) -> None:
-    """Start everything: server, API, workers, projector, flows, mail catcher."""
+    """Start everything: server, API, workers and the rest. That is the dashboard, the projector, flows,
+    schedules, webhooks and the mail catcher."""
     processes.run_up(_settings(jobs=jobs), demo=demo)
 
 
@@ -106,7 +107,7 @@ def api(jobs: Jobs = "") -> None:
 
 @app.command()
 def dashboard(url: ApiUrl = "") -> None:
-    """Run the dashboard, for the API of this machine or another one."""
+    """Run the dashboard. It is for the API of this machine, or another one."""
     settings = read_settings()
     check_port(settings.host, settings.dashboard_port, "the dashboard", "PENSTOCK_DASHBOARD_PORT")
     processes.run_dashboard(settings, api=url)
@@ -130,19 +131,19 @@ def projector() -> None:
 
 @app.command()
 def flows() -> None:
-    """Run a coordinator, which carries out flows; any number may run."""
+    """Run a coordinator, which carries out flows. Any number may run."""
     processes.run_flows(read_settings())
 
 
 @app.command()
 def scheduler(jobs: Jobs = "") -> None:
-    """Run a scheduler, which submits what is due; any number may run."""
+    """Run a scheduler, which submits what is due. Any number may run."""
     processes.run_scheduler(_settings(jobs=jobs))
 
 
 @app.command()
 def webhooks() -> None:
-    """Run what sends events to the webhook endpoints; any number may run."""
+    """Run what sends events to webhook endpoints. Any number may run."""
     processes.run_webhooks(read_settings())
 
 
@@ -156,7 +157,7 @@ def archiver(
         bool, typer.Option("--leave", help="Instead, once none runs: let retention go on without it.")
     ] = False,
 ) -> None:
-    """Run an archiver, which keeps all logs outside of Redis, for ever; any number may run."""
+    """Run an archiver, which keeps all logs outside of Redis. It does so for ever; any number may run."""
     settings = read_settings()
     url = to or settings.archive_url
     if not url:
@@ -236,7 +237,7 @@ def job(
 
 @app.command()
 def events(id: JobId, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
-    """Show all events of a job as they stand in the log; `penstock replay show ID` tells them as a story."""
+    """Show all events of a job. `penstock replay show ID` tells them as a story."""
     from penstock.ui.output import print_json, print_table
     from penstock.ui.remote import Api
 

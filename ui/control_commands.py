@@ -99,7 +99,7 @@ def limit(
     url: ApiUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
-    """Set all limits of a queue: what is not given is no limit."""
+    """Set all limits of a queue. What is not given is no limit."""
     limits = {
         "rate": rate,
         "burst": burst,
@@ -119,14 +119,14 @@ def retain(
     url: ApiUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
-    """Set how long a queue keeps ended jobs: what is not given is as the settings say."""
+    """Set how long a queue keeps ended jobs. What is not given is as the settings say."""
     retention = {"completed": completed, "failed": failed, "cancelled": cancelled}
     _show(_api(url).retain_queue(queue, retention), as_json=as_json)
 
 
 @app.command()
 def drain(queue: Queue, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
-    """Cancel all that waits in a queue, delayed jobs and retries too."""
+    """Cancel all that waits in a queue. Delayed jobs and retries too."""
     _show(_api(url).tell_queue(queue, "drain"), as_json=as_json)
 
 
@@ -149,8 +149,8 @@ def worker_stop(
     url: ApiUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
-    """Ask a worker to leave: it finishes what it runs, gives back the rest, and exits. A supervisor
-    like `penstock up` then starts a new one."""
+    """Ask a worker to leave. It finishes what it runs, gives back the rest, and exits; a supervisor like
+    `penstock up` then starts a new one."""
     _show(_api(url).drain_worker(name), as_json=as_json)
 
 

@@ -16,9 +16,9 @@ def failures(
     url: ApiUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
-    """Show what failed jobs failed of: each error, how often, when last, and the id of such a job, whose
-    story `penstock replay show ID` tells. What differs between messages about the same thing (numbers, ids,
-    addresses, quoted words) is left out of them."""
+    """Show the failed jobs by error, the most frequent first. Of each error when it was last, and the id of
+    such a job: `penstock replay show ID` tells its story. What differs between messages about the same thing
+    (numbers, ids, addresses, quoted words) is left out of them."""
     from penstock.ui.output import print_json
     from penstock.ui.remote import Api
 

@@ -28,7 +28,7 @@ def submit(
     url: ApiUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
-    """Submit a flow: {"name": …, "nodes": [{"name", "type", "payload", "after": […]}, …]}."""
+    """Submit a flow. It is {"name": …, "nodes": [{"name", "type", "payload", "after": […]}, …]}."""
     api = _api(url)
     asked = _read(file)
     if key:
@@ -73,7 +73,7 @@ def cancel(
     url: ApiUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
-    """Cancel a flow: what runs is cancelled, the rest is never submitted."""
+    """Cancel a flow. What runs is cancelled, the rest is never submitted."""
     _show(_api(url).cancel_flow(id, reason), as_json=as_json)
 
 

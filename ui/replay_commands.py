@@ -50,7 +50,7 @@ def show(
     archive: ArchiveUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
-    """Tell a job's story: each event, how long after the one before, and the state it led to."""
+    """Tell a job's story. Each event, how long after the one before, and the state it led to."""
     from penstock.ui.output import print_json
     from penstock.ui.replay_output import print_story
 
@@ -106,7 +106,7 @@ def grep(
     archive: ArchiveUrl = "",
     as_json: NdJson = False,
 ) -> None:
-    """Search the log: every event that fits all that is said, oldest first, queue by queue."""
+    """Search the log. Every event that fits all that is said, oldest first, queue by queue."""
     from penstock.projections.replay.sieve import Sought, expression, pattern
     from penstock.ui.replay_output import Printer
     from penstock.ui.replay_search import Search, search
@@ -147,7 +147,7 @@ def export(
     ] = None,
     as_json: JsonOutput = False,
 ) -> None:
-    """Write a stretch of the log, or one job's story, to a file that vouches for itself."""
+    """Write a stretch of the log, or one job's story, to a file. It vouches for itself."""
     from penstock.projections.replay.exporting import Asked
     from penstock.ui.replay_files import run_export
 
@@ -173,7 +173,7 @@ def import_(
     queue: Annotated[str, typer.Option(help="The queue to put it into; the one it is of if empty.")] = "",
     as_json: JsonOutput = False,
 ) -> None:
-    """Put exports back, into a queue that has no events: all of it, with its ids, or nothing."""
+    """Put exports back, into a queue that has no events. All of it, with its ids, or nothing."""
     from penstock.ui.replay_files import run_import
 
     asyncio.run(run_import(asked_settings(), files, queue, as_json=as_json))

@@ -43,7 +43,7 @@ def redrive(
     url: ApiUrl = "",
     as_json: JsonOutput = False,
 ) -> None:
-    """Submit again all ended jobs that fit, as new jobs whose `origin` names the first, with another payload
+    """Submit ended jobs again. All that fit, as new jobs whose `origin` names the first, with another payload
     if a patch is given. It is a job of queue `penstock`: `penstock job ID` shows how far it is, `penstock
     cancel ID` stops it."""
     from penstock.ui.output import print_json

@@ -53,8 +53,8 @@ def rehearse(
     unseal: Annotated[bool, typer.Option("--unseal", help="Tell what PENSTOCK_PAYLOAD_KEYS sealed.")] = False,
     as_json: JsonOutput = False,
 ) -> None:
-    """Run a past stretch of jobs with the handlers loaded now, in a namespace of its own that is removed
-    afterwards, and compare with what really happened. Handlers run only if they are pure or have a dry mode.
+    """Run past jobs with the handlers loaded now. In a namespace of its own that is removed afterwards; and
+    compare with what really happened. Handlers run only if they are pure or have a dry mode.
     Exit code 1 if jobs fail that had completed."""
     from penstock.ui.processes import load_handlers
     from penstock.ui.rehearsing import Rehearsal, Stretch

@@ -57,7 +57,7 @@ def remove(name: Name, url: ApiUrl = "") -> None:
 
 @app.command()
 def pause(name: Name, url: ApiUrl = "", as_json: JsonOutput = False) -> None:
-    """Send nothing to an endpoint; what happens meanwhile is passed over."""
+    """Send nothing to an endpoint. What happens meanwhile is passed over."""
     _endpoints.tell(url, "POST", name, "pause", as_json=as_json)
 
 
