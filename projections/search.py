@@ -35,7 +35,7 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
     """What is looked for: jobs that fit all that is said. `since`, `until`: submitted from, and before
     (Unix ms). `error`: a part of the last error as `Class: message`; `text`: a part of what was said to
     it or by it: payload, result, error, progress and log, without regard to case. `origin`: the job or
-    flow that it was made from."""
+    flow that it was made from, or the redrive, by its name or the id of its job."""
 
     queue: str = ""
     state: State | None = None
@@ -228,9 +228,13 @@ def _is_such(sought: Sought, events: Sequence[Event]) -> bool:
     asked = [it for it in bodies if isinstance(it, Submitted)]
     return (
         (not sought.tag or any(sought.tag in it.tags for it in asked))
-        and (not sought.origin or any(it.origin == sought.origin for it in asked))
+        and (not sought.origin or any(_is_from(sought.origin, it) for it in asked))
         and (not sought.worker or any(isinstance(it, Started) and _ran_on(it, sought) for it in bodies))
     )
+
+
+def _is_from(origin: str, it: Submitted) -> bool:
+    return it.origin == origin or (bool(it.origin) and it.key == f"redrive:{origin}:{it.origin}")
 
 
 def _ran_on(it: Started, sought: Sought) -> bool:

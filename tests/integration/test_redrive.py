@@ -16,10 +16,12 @@ from msgspec.structs import replace
 import jobs_for_tests
 from apis import KEY, KEYS, api_settings, problems
 from commands import Command
-from histories import until
+from histories import folded, until
+from penstock.core.keys import Keys
 from penstock.core.positions import packed
 from penstock.core.settings import Secret, Settings
 from penstock.core.story import find
+from penstock.projections.search import Match, Search, Sought
 from penstock.ui.redriving import Redriven
 from processes import dismiss, eventually, exit_code
 from redrives import Scene, scene_on
@@ -72,6 +74,23 @@ async def test_begun_again_it_doubles_nothing_and_does_not_begin_with_its_own_co
     assert (await scene.redriven()).sent == 0, "the same redrive, asked for later"
     assert len(await scene.copies()) == 450
     assert (await scene.redriven("another")).sent == 900, "another one takes all"
+
+
+async def test_the_new_jobs_are_found_by_the_redrives_name_and_by_each_original(scene: Scene) -> None:
+    originals = await scene.ended(3)
+    await scene.redriven("outage: mail")
+    await scene.ended(0)
+    copies = [position for position, _ in await scene.copies()]
+    await until(lambda: folded(scene.redis, scene.keys), "all is folded")
+
+    async def found(origin: str) -> list[str]:
+        search = Search(scene.redis, Keys(scene.settings.namespace), Sought(origin=origin), 100)
+        told = [part async for part in search.run(["test"])]
+        return [part.job.id for part in told if isinstance(part, Match)]
+
+    assert await found("outage: mail") == [scene.keys.job_id(it) for it in reversed(copies)]
+    assert await found(scene.keys.job_id(originals[0])) == [scene.keys.job_id(copies[0])]
+    assert await found("outage") == []
 
 
 async def test_it_goes_on_from_where_it_was(scene: Scene) -> None:

@@ -127,8 +127,7 @@ export function byProblem(refusals: Refusal[]): { problem: string; ids: string[]
   return [...groups].map(([problem, ids]) => ({ problem, ids })).sort((a, b) => b.ids.length - a.ids.length);
 }
 
-/** Where the new jobs are found: those like the ones that are meant, submitted since it began. */
-export function since({ queue, type, tag }: BulkFilter, at: string): string {
-  const told = { ...(queue && { queue }), ...(type && { type }), ...(tag && { tag }), from: at };
-  return `/jobs?${new URLSearchParams(told)}`;
+/** Where the new jobs of a redrive are found, by its name or the id of its job. */
+export function copies({ queue }: BulkFilter, redrive: string): string {
+  return `/jobs?${new URLSearchParams({ ...(queue && { queue }), origin: redrive })}`;
 }

@@ -7,15 +7,15 @@ const TYPE = "penstock.redrive";
 
 export function Redrive({ job }: { job: Job }) {
   if (job.type !== TYPE) return null;
-  const { filter } = job.payload as Partial<Order>;
-  if (!filter) return null; // it is sealed
+  const order = job.payload as Partial<Order>;
+  if (!order.filter) return null; // it is sealed
   const done = (job.result ?? job.progress?.data ?? null) as Redriven | null;
   return (
     <section className="panel">
       <header>
         <h2>Submitted again</h2>
       </header>
-      <Sent done={done} filter={filter} job={job} />
+      <Sent done={done} order={{ ...order, filter: order.filter }} job={job} />
     </section>
   );
 }

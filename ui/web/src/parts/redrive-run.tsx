@@ -1,9 +1,8 @@
 /** A redrive under way: what it has sent so far, and where the new jobs are. */
 import { api } from "../api/client";
 import type { Job, State } from "../api/types";
-import type { BulkFilter } from "../lib/filter";
 import { count } from "../lib/format";
-import { type Order, type Redriven, since } from "../lib/redrive";
+import { copies, type Order, type Redriven } from "../lib/redrive";
 import { Link } from "../router";
 import { Figure } from "./basic";
 import { Operation } from "./operation";
@@ -23,7 +22,7 @@ export function RedriveRun({ begun, onClose }: { begun: Begun; onClose: () => vo
           {state === "completed" && (
             <p role="status">It was done before under this name, so nothing was submitted now.</p>
           )}
-          <Sent done={done} filter={order.filter} job={job} onLeave={onClose} />
+          <Sent done={done} order={order} job={job} onLeave={onClose} />
         </>
       )}
       onAgain={() => api("/redrive", "POST", order)}
@@ -35,11 +34,11 @@ export function RedriveRun({ begun, onClose }: { begun: Begun; onClose: () => vo
 /** What was sent, what was not and why, and where the new jobs are. */
 export function Sent(props: {
   done: Redriven | null;
-  filter: BulkFilter;
+  order: Order;
   job: Job | undefined;
   onLeave?: () => void;
 }) {
-  const { done, filter, job, onLeave } = props;
+  const { done, order, job, onLeave } = props;
   const figure = (name: keyof Redriven & ("matched" | "sent" | "known" | "refused")) =>
     count(done?.[name] ?? 0);
   return (
@@ -56,10 +55,10 @@ export function Sent(props: {
       )}
       {job && done && done.sent + done.known > 0 && (
         <p className="dim">
-          <Link className="more" href={since(filter, job.submitted_at)} onClick={onLeave}>
+          <Link className="more" href={copies(order.filter, order.id || job.id)} onClick={onLeave}>
             Show the new jobs
           </Link>
-          : those like them submitted since it began. Each names its original.
+          . Each names its original.
         </p>
       )}
     </div>

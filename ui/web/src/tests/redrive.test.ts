@@ -2,13 +2,13 @@ import { expect, test } from "vitest";
 import { mayRedrive } from "../lib/filter";
 import {
   byProblem,
+  copies,
   inShort,
   nameFor,
   offered,
   orderOf,
   readPatch,
   readRate,
-  since,
   unknownIn,
   withField,
 } from "../lib/redrive";
@@ -139,7 +139,5 @@ test("values in a line, refusals by their reason", () => {
 
 test("the new jobs are those like the old ones since it began, whatever became of them", () => {
   const filter = { queue: "mail", type: "mail.send", state: "failed", tag: "a b", error: "No" };
-  expect(since(filter, "2026-11-24T13:05:09.123Z")).toBe(
-    "/jobs?queue=mail&type=mail.send&tag=a+b&from=2026-11-24T13%3A05%3A09.123Z",
-  );
+  expect(copies(filter, "mail outage")).toBe("/jobs?queue=mail&origin=mail+outage");
 });
