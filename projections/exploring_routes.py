@@ -146,8 +146,8 @@ def _search(explorer: Explorer) -> HTTPRouteHandler:
         """All jobs that fit all that is said, newest first, as lines of JSON while they are found:
         `{"match": …}`, now and then `{"progress": …}`, and `{"end": …}`. `from` and `to`: when they were
         submitted. `error`: a part of the last error as `Class: message`. `text`: in payload, result,
-        error, progress or log. `origin`: the job, flow or redrive that they were made from. Ends after `limit`
-        matches or a minute, with a cursor to go on from."""
+        error, progress or log. `origin`: the job, flow or redrive that they were made from. Ends after
+        `limit` matches or a minute, with a cursor to go on from."""
         sought = Sought(
             queue=queue,
             state=in_state,

@@ -2,8 +2,9 @@
 
 Whoever folds keeps one about every EVERY events, in a stream of its own whose ids are the positions: so the
 next one after a moment is found at once, and what is before the moment is told by taking away, from there,
-some thousand events instead of all that has happened since (past.py). At most MAX_SNAPSHOTS are kept, and
-none from before the log begins. Nothing depends on them: without any, one can look back less far.
+some thousand events instead of all that has happened since (past.py). At most MAX_SNAPSHOTS are kept, the
+further back, the further apart, and none from before the log begins. Nothing depends on them: without any,
+one can look back less far.
 """
 
 from typing import Final
@@ -38,12 +39,18 @@ def due(before: int, views: Views) -> bytes | None:
 async def keep(redis: Redis, keys: PartitionKeys, position: str, stats: bytes) -> None:
     """Keep a snapshot, unless there is one of a later position."""
     try:
-        await command(
-            *(redis, "XADD", keys.snapshots, "MAXLEN", MAX_SNAPSHOTS, position, "stats", stats),
-        )
+        await command(redis, "XADD", keys.snapshots, position, "stats", stats)
     except ResponseError as error:
         if "equal or smaller" not in str(error):
             raise
+    if await command(redis, "XLEN", keys.snapshots) > MAX_SNAPSHOTS:
+        await _thin(redis, keys)
+
+
+async def _thin(redis: Redis, keys: PartitionKeys) -> None:
+    """Of the older half every second one goes: the further back, the further apart, but to the beginning."""
+    older = await command(redis, "XRANGE", keys.snapshots, "-", "+", "COUNT", MAX_SNAPSHOTS // 2)
+    await command(redis, "XDEL", keys.snapshots, *(position for position, _ in older[1::2]))
 
 
 async def following(redis: Redis, keys: PartitionKeys, position: str) -> Snapshot | None:

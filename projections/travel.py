@@ -39,6 +39,8 @@ from penstock.projections.views import (
 KEPT: Final = 4
 _AT_ONCE: Final = 2
 _PAGE: Final = 500
+_FIRST: Final = 50  # of each index
+_LEAST: Final = 10
 _HOUR: Final = 60
 _FAR: Final = 2 * EVERY
 MAX_LOOKED: Final = 20_000  # jobs that are looked through for one page of a moment far back
@@ -188,28 +190,20 @@ class Travel:
         self, past: Past, far: Far, state: State | None, type: str | None, after: str, limit: int
     ) -> PastPage:
         """Jobs of a moment far back, each told by its own events."""
-        types = [it for it in far.types if type is None or it == type]
+        newest = Newest(self._redis, past.keys, [it for it in far.types if type is None or it == type])
         below, was, looked = after or succeeding(past.last), dict[str, Job](), 0
         while len(was) <= limit and looked < MAX_LOOKED:
-            places = await self._newest(past.keys, types, b"(" + packed(below))
+            places = await newest.page(b"(" + packed(below))
             if not places:
                 below = ""
                 break
             below, looked = unpacked(places[-1]), looked + len(places)
             rows = await past.rows_then([unpacked(it) for it in places])
             was |= {it: row for it, row in rows.items() if row is not None and _wanted(row, state, type)}
-        newest = sorted(was, key=order, reverse=True)
-        page = newest[:limit]
+        found = sorted(was, key=order, reverse=True)
+        page = found[:limit]
         jobs = [summary(past.keys, it, was[it]) for it in page]
-        return PastPage(jobs, page[-1] if len(newest) > limit else below or None, far.missing)
-
-    async def _newest(self, keys: PartitionKeys, types: Iterable[str], upto: bytes) -> list[bytes]:
-        """The newest jobs of these types up to a place, whatever their state."""
-        pipeline = self._redis.pipeline(transaction=True)
-        for type in types:
-            for state in STATES:
-                pipeline.zrevrangebylex(keys.index(state, type), upto, b"-", 0, _PAGE)
-        return nlargest(_PAGE, (it for some in await pipeline.execute() for it in some))
+        return PastPage(jobs, page[-1] if len(found) > limit else below or None, far.missing)
 
     def _past(self, keys: PartitionKeys, at: int, upto: str) -> Past:
         past = self._pasts.pop((keys.name, at, upto), None) or Past(self._redis, keys, at, upto)
@@ -248,6 +242,31 @@ class Travel:
         waiting = [it for it in still if order(it) <= order(past.last) and not past.is_touched(it)]
         waiting += [it for it, row in past.touched() if row.state == "waiting"]
         return min(waiting, key=order, default=None)
+
+
+class Newest:
+    """The jobs of these types, whatever their state, newest first and a page at a time. A page is read from
+    all indexes in one step, so a job that moves from one to another is in one of them; from each about as
+    many as the page before had from there."""
+
+    def __init__(self, redis: Redis, keys: PartitionKeys, types: Iterable[str]) -> None:
+        self._redis: Final = redis
+        self._counts: Final = {keys.index(state, type): _FIRST for type in types for state in STATES}
+
+    async def page(self, upto: bytes) -> list[bytes]:
+        """Some of the newest up to a place, without a gap; none if there are none."""
+        pipeline = self._redis.pipeline(transaction=True)
+        for index, count in self._counts.items():
+            pipeline.zrevrangebylex(index, upto, b"-", 0, count)
+        found = dict(zip(self._counts, await pipeline.execute(), strict=True))
+        # Of an index that has more, what is below its last one here is not known.
+        cut = [some[-1] for index, some in found.items() if len(some) == self._counts[index]]
+        floor = max(cut, default=b"")
+        page = nlargest(_PAGE, (it for some in found.values() for it in some if it >= floor))
+        for index, some in found.items():
+            used = sum(it >= page[-1] for it in some) if page else 0
+            self._counts[index] = min(_PAGE, 2 * used + _LEAST)
+        return page
 
 
 def gone(stats: Stats) -> int:

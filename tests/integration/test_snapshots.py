@@ -5,6 +5,7 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from penstock.core.events import QueueLimited
 from penstock.core.keys import Keys
 from penstock.core.lifecycle import Job
 from penstock.core.log import Entry, Log
-from penstock.core.positions import milliseconds, order
+from penstock.core.positions import milliseconds, order, packed
 from penstock.core.settings import Secret, Settings
 from penstock.projections import past, snapshots, travel
 from penstock.projections.details import instant
@@ -136,6 +137,24 @@ async def test_lists_far_back_are_filtered_and_end_early_where_little_fits(
     assert pages > 1
 
 
+async def test_pages_of_many_indexes_are_without_a_gap(
+    author: Author, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(travel, "_PAGE", 40)
+    monkeypatch.setattr(travel, "_FIRST", 3)
+    monkeypatch.setattr(travel, "_LEAST", 1)
+    chance, types = random.Random(2), [f"t{number}" for number in range(20)]
+    places = [packed(f"{number}-0") for number in range(1, 1001)]
+    for place in places:
+        type = chance.choice(types) if chance.random() < 0.5 else "t7"
+        await redis.zadd(author.keys.index(chance.choice(("completed", "failed")), type), {place: 0})
+    newest, found, upto = travel.Newest(redis, author.keys, types), list[bytes](), b"+"
+    while page := await newest.page(upto):
+        found += page
+        upto = b"(" + page[-1]
+    assert found == places[::-1]
+
+
 async def test_snapshots_are_no_part_of_the_truth(author: Author) -> None:
     """Without them one looks back less far, and a rebuild makes them again."""
     position = (await kept(author))[0][0].decode()
@@ -160,12 +179,18 @@ async def test_they_are_bounded_and_go_with_the_log(
     monkeypatch.setattr(snapshots, "MAX_SNAPSHOTS", 10)
     raw = write_stats(await stats(redis, author.keys))
     newest = milliseconds(await Log(redis, author.keys).tip())
+    oldest = (await kept(author))[0][0]
     for number in range(30):
         await keep(redis, author.keys, f"{newest + 1 + number}-0", raw)
-    assert await redis.xlen(author.keys.snapshots) == 10
+    thinned = [milliseconds(it.decode()) - newest for it, _ in await kept(author)]
+    assert len(thinned) <= 10
+    assert (await kept(author))[0][0] == oldest, "one can still look back to the beginning"
+    assert thinned[-3:] == [28, 29, 30]
+    apart = [b - a for a, b in pairwise(thinned[1:])]
+    assert apart == sorted(apart, reverse=True), "the further back, the further apart"
     await keep(redis, author.keys, "1-0", raw)
-    assert await redis.xlen(author.keys.snapshots) == 10, "an older one comes too late"
-    first = f"{newest + 25}-0"
+    assert (await kept(author))[0][0] == oldest, "an older one comes too late"
+    first = f"{newest + 29}-0"
     await redis.xtrim(author.keys.log, maxlen=0, approximate=False)
     await redis.xadd(author.keys.log, {"event": "queue_paused", "job": "", "body": "{}"}, id=first)
     settings = Settings(redis_url=Secret(server.url), namespace=namespace)
