@@ -33,7 +33,7 @@ from penstock.core.log import Entry
 from penstock.core.positions import START, order
 from penstock.projections.replay.copies import Copy, read_copies, write_copies
 from penstock.projections.replay.files import address, answering, open_store, put, settle
-from penstock.projections.replay.forms import entries
+from penstock.projections.replay.forms import entries, mentioning
 from penstock.projections.replay.wire import Manifest
 from penstock.projections.retention import ARCHIVE
 
@@ -223,6 +223,16 @@ class Archive:
                 found.append(entry)
             elif entry.epoch != epoch or not entry.sha256.startswith(segment.digest):
                 raise Refused(f"{name}: is not the segment that its name says")
+        return found
+
+    def mentioning(
+        self, keys: PartitionKeys, epoch: str, segment: Segment, texts: Sequence[bytes]
+    ) -> list[Entry]:
+        """As `read`, of the events only those whose lines contain one of these texts."""
+        name, data = self._get(_folder(keys, epoch) + segment.name)
+        found, manifest = mentioning(name, data, texts)
+        if manifest.epoch != epoch or not manifest.sha256.startswith(segment.digest):
+            raise Refused(f"{name}: is not the segment that its name says")
         return found
 
     def remove(self, keys: PartitionKeys, epoch: str, it: Segment | Snapshots) -> None:

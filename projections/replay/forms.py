@@ -3,8 +3,9 @@
 A form is chosen by the name when it is written, and found by the first bytes when it is read.
 """
 
+import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, Final, Protocol
 
@@ -14,9 +15,10 @@ from penstock.core.errors import Refused
 from penstock.core.keys import PartitionKeys
 from penstock.core.log import Entry
 from penstock.projections.replay.files import STANDARD
-from penstock.projections.replay.wire import Manifest, read_lines, write_manifest
+from penstock.projections.replay.wire import Manifest, read_line, read_lines, read_manifest, write_manifest
 
 MAX_LINE: Final = 64 * 1024 * 1024
+MAX_TEXT: Final = 256 * 1024 * 1024  # of a segment, which has a quarter of it at most
 _LEVEL: Final = 3
 _MAX_WINDOW: Final = 128 * 1024 * 1024
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
@@ -85,6 +87,37 @@ def entries(name: str, file: BinaryIO) -> Iterator[Entry | Manifest]:
         yield from read_table(name, file)
     else:
         yield from read_lines(_lines(name, file, compressed=magic == _ZSTD), name)
+
+
+def mentioning(name: str, data: bytes, texts: Sequence[bytes]) -> tuple[list[Entry], Manifest]:
+    """As `entries`, of a compressed export, but only those whose lines contain one of these texts: the rest
+    is summed up, and not taken apart. Raises Refused."""
+    frames = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(
+        data, read_across_frames=True
+    )
+    try:
+        lines = io.BufferedReader(frames).read(MAX_TEXT + 1)
+    except zstandard.ZstdError as error:
+        raise Refused(f"{name}: it was damaged: {error}") from None
+    if len(lines) > MAX_TEXT:
+        raise Refused(f"{name}: it has more than {MAX_TEXT:,} bytes: it is no segment")
+    end = lines.rfind(b"\n", 0, -1) + 1
+    manifest = read_manifest(lines[end:], name)
+    if hashlib.sha256(memoryview(lines)[:end]).hexdigest() != manifest.sha256:
+        raise Refused(f"{name}: the checksum is wrong: it was changed")
+    return [read_line(line) for line in _lines_with(lines, end, texts)], manifest
+
+
+def _lines_with(lines: bytes, end: int, texts: Sequence[bytes]) -> list[bytes]:
+    """The lines before `end` that contain one of these texts, in order."""
+    found: dict[int, int] = {}
+    for text in texts:
+        place = lines.find(text, 0, end)
+        while place >= 0:
+            begin, stop = lines.rfind(b"\n", 0, place) + 1, lines.index(b"\n", place) + 1
+            found[begin] = stop
+            place = lines.find(text, stop, end)
+    return [lines[begin : found[begin]] for begin in sorted(found)]
 
 
 def verified(name: str, file: BinaryIO) -> Manifest:

@@ -159,7 +159,7 @@ class History(Log):
         """All events of a job that is no longer in the live log, oldest first; none if it is nowhere. With
         `upto` those up to this position, and none if retention had let it go by then."""
         found = list[Event]()
-        async for entry in self._since(position):
+        async for entry in self._mentioning(position):
             if upto and order(entry[0].decode()) > order(upto):
                 return found
             if len(entry[1]) < 6:
@@ -172,9 +172,24 @@ class History(Log):
                 return [] if upto else found
         return found
 
-    async def _since(self, position: str) -> AsyncGenerator[Entry, None]:
-        """The entries from a position on."""
+    async def _mentioning(self, position: str) -> AsyncGenerator[Entry, None]:
+        """From a job's first event on whatever may be about it, and what retention removed. Of the archive
+        the rest is not even taken apart: the job may have ended long before it was removed."""
+        texts = (b'"job":"%b"' % self.keys.job_id(position).encode(), b'"event":"trimmed"')
         after = preceding(position)
+        while (segment := self._stock.after(after)) is not None:
+            try:
+                found = await asyncio.to_thread(
+                    self._archive.mentioning, self.keys, self.epoch, segment, texts
+                )
+            except SegmentGone:
+                if not await self._listed_anew():
+                    raise
+                continue
+            for entry in found:
+                if order(entry[0].decode()) > order(after):
+                    yield entry
+            after = segment.last
         while page := await self.entries(after):
             for entry in page:
                 yield entry
@@ -194,17 +209,20 @@ class History(Log):
         return stock
 
     async def _read(self, find: Callable[[Stock, str], Segment | None], position: str) -> _Read | None:
-        """The segment that `find` finds for a position, and what is in it; it is found anew where it was
-        merged with others meanwhile."""
+        """The segment that `find` finds for a position, and what is in it."""
         while (segment := find(self._stock, position)) is not None:
             try:
                 return segment, *await self._load(segment)
             except SegmentGone:
-                before = self._stock
-                await self._list()
-                if self._stock == before:
+                if not await self._listed_anew():
                     raise
         return None
+
+    async def _listed_anew(self) -> bool:
+        """Whether there is something else than was listed: segments are merged now and then."""
+        before = self._stock
+        await self._list()
+        return self._stock != before
 
     async def _load(self, segment: Segment) -> _Loaded:
         loaded = self._loaded.pop(segment, None)
