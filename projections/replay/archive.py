@@ -52,13 +52,15 @@ class SegmentGone(Refused):
 
 class Beginning(msgspec.Struct, frozen=True):
     """Where the archive of a log begins: after `removed`, the newest position that had been removed by
-    then (0-0: with the log itself); what that part had counted is `base`."""
+    then (0-0: with the log itself); what that part had counted is `base`. `first`: the oldest event that
+    was there (0-0 if there was none)."""
 
     queue: str
     partition: int
     epoch: str
     removed: str
     base: dict[str, str]
+    first: str = START
 
 
 class Segment(msgspec.Struct, frozen=True):

@@ -158,7 +158,7 @@ class PartitionArchiver:
         what the base counts and the first segment."""
         fields: dict[bytes, bytes] = await command(self._redis, "HGETALL", self.keys.base)
         base = {name.decode(): value.decode() for name, value in sorted(fields.items()) if name != b"begun"}
-        beginning = Beginning(self.keys.queue, self.keys.number, now.epoch, now.removed, base)
+        beginning = Beginning(self.keys.queue, self.keys.number, now.epoch, now.removed, base, now.first)
         await asyncio.to_thread(self._archive.begin, self.keys, beginning)
 
     def _say(self, error: Exception) -> float:

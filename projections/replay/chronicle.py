@@ -93,8 +93,8 @@ class Chronicle(Travel):
         told = await super().span(partitions)
         for keys in partitions:
             history, _ = await self._history(keys)
-            if first := await history.entries(START, 1) if history.archived else []:
-                told.queues[keys.queue] = instant(milliseconds(first[0][0].decode()))
+            if history.archived:
+                told.queues[keys.queue] = instant(milliseconds(await history.first()))
         told.archived = True
         told.from_at = min(told.queues.values(), default=None)
         return told

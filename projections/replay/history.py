@@ -91,10 +91,19 @@ class History(Log):
         """Where the archive begins. Raises Refused: it cannot be read."""
         return self._archive.beginning(self.keys, self.epoch)
 
+    async def first(self) -> str:
+        """The position of the oldest event there is; 0-0 if there is none."""
+        first = (await asyncio.to_thread(self.beginning)).first
+        if first == START and (page := await self.entries(START, 1)):
+            return page[0][0].decode()
+        return first
+
     async def look(self, now: Standing) -> Standing:
         """See what the archive has of the log as it stands; answers how the two stand together. Where it has
         nothing of this log, the log is all there is. Raises Refused: it cannot be read."""
-        self.epoch = now.epoch
+        if now.epoch != self.epoch:
+            self.epoch, self._stock = now.epoch, Stock([], START)
+            self._loaded.clear()
         stock = await self._list()
         if stock is None:
             return now

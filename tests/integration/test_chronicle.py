@@ -20,7 +20,7 @@ from penstock.core.events import QueueLimited
 from penstock.core.keys import PartitionKeys
 from penstock.core.lifecycle import Job
 from penstock.core.log import Log
-from penstock.core.positions import LAST_SEQ, milliseconds, order
+from penstock.core.positions import LAST_SEQ, START, milliseconds, order
 from penstock.core.settings import Settings
 from penstock.projections import past, snapshots
 from penstock.projections.details import instant
@@ -28,6 +28,8 @@ from penstock.projections.replay import archiver
 from penstock.projections.replay.archive import Archive
 from penstock.projections.replay.archiver import PartitionArchiver
 from penstock.projections.replay.chronicle import Chronicle
+from penstock.projections.replay.history import History
+from penstock.projections.replay.span import standing
 from penstock.projections.replay.verify import verify
 from penstock.projections.views import Rows, Stats, Views, read
 from processes import exit_code
@@ -147,6 +149,18 @@ async def test_it_reaches_back_to_where_the_archive_begins(told: Told) -> None:
     before = await told.chronicle.queue(told.keys, first - 1)
     assert before.totals.submitted == 0
     assert await told.all_jobs(f"{first - 1}-0") == {}
+
+
+async def test_another_epoch_is_another_history(told: Told, tmp_path: Path) -> None:
+    history = History(told.author.redis, told.keys, Archive(str(tmp_path / "archive")))
+    now = await standing(history)
+    assert (await history.look(now)).removed == START
+    assert history.archived
+    assert await history.entries(START, 10) == list(told.written.items())[:10]
+    other = msgspec.structs.replace(now, epoch="another")
+    assert await history.look(other) == other
+    assert not history.archived
+    assert await history.entries(START, 10) == await Log(told.author.redis, told.keys).entries(START, 10)
 
 
 async def test_without_a_snapshot_it_goes_back_from_now_as_far_as_it_may(
