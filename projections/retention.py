@@ -39,7 +39,7 @@ from penstock.core.settings import Settings
 from penstock.core.waiting import pause
 from penstock.core.webhooks import READER as WEBHOOK
 from penstock.projections.details import instant
-from penstock.projections.replay.holds import let_go
+from penstock.projections.replay.holds import ARCHIVE, let_go
 from penstock.projections.shadow import abandon
 from penstock.projections.snapshots import prune
 from penstock.projections.trimming import Batch, Trimming, last_event
@@ -52,7 +52,6 @@ _FOLDED_S: Final = 0.01  # how often to look whether the views have seen the las
 _LONGEST_PAUSE_S: Final = 60.0
 _SHORTEST_PAUSE_S: Final = 0.2
 _RETRY_S: Final = 5.0
-ARCHIVE: Final = "archive:"  # the names of archives among the readers begin so (replay/archive.py)
 PATIENCE_MS: Final = 3600 * 1000  # how long after its time a job may be held by a reader before that is said
 _AGAIN_S: Final = 3600.0
 

@@ -34,8 +34,8 @@ from penstock.core.positions import START, order
 from penstock.projections.replay.copies import Copy, read_copies, write_copies
 from penstock.projections.replay.files import address, answering, open_store, put, settle
 from penstock.projections.replay.forms import entries, mentioning
+from penstock.projections.replay.holds import ARCHIVE
 from penstock.projections.replay.wire import Manifest
-from penstock.projections.retention import ARCHIVE
 
 _PLACE: Final = r"([0-9]{15})-([0-9]{20})"
 _SEGMENT: Final = re.compile(rf"{_PLACE}_{_PLACE}_([0-9]+)_([0-9a-f]{{16}})\.ndjson\.zst")
@@ -43,7 +43,6 @@ _COPIES: Final = re.compile(rf"snapshots_{_PLACE}_{_PLACE}_([0-9]+)\.json\.zst")
 _GAP: Final = re.compile(rf"gap_{_PLACE}_{_PLACE}\.json")
 _DIGITS: Final = 16  # of a digest, in a name
 _FIRST: Final = "manifest.json"
-READER: Final = "archive:"
 
 
 class SegmentGone(Refused):
@@ -115,11 +114,12 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Stock(msgspec.Struct, frozen=True, dict=True):
-    """What an archive has of a log: its segments in order, and the newest position that was `removed`
-    before it came here (0-0 if the archive is complete)."""
+    """What an archive has of a log: its segments in order, the newest position that was `removed` before it
+    came here (0-0 if the archive is complete), and the oldest event there was (0-0 if there was none)."""
 
     segments: list[Segment]
     removed: str
+    first: str = START
 
     @property
     def end(self) -> str:
@@ -182,7 +182,7 @@ class Archive:
                 return None
             beginning = self.beginning(keys, epoch)
         segments.sort(key=lambda it: (order(it.after), order(it.last)))
-        return Stock(segments, max(removed, beginning.removed, key=order))
+        return Stock(segments, max(removed, beginning.removed, key=order), beginning.first)
 
     def listing(self, keys: PartitionKeys, epoch: str) -> list[Stored]:
         """All segments and snapshots of a log. Raises Refused: the archive cannot be read."""

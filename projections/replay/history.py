@@ -24,7 +24,6 @@ from penstock.core.lifecycle import Job, fold, legible
 from penstock.core.log import PAGE, Entry, Log
 from penstock.core.positions import START, order, preceding, succeeding
 from penstock.projections.replay.archive import (
-    READER,
     Archive,
     Beginning,
     Segment,
@@ -33,6 +32,7 @@ from penstock.projections.replay.archive import (
     reader_of,
 )
 from penstock.projections.replay.grep import pages
+from penstock.projections.replay.holds import ARCHIVE
 from penstock.projections.replay.span import Span, Standing, standing
 from penstock.projections.views import listed, read
 
@@ -93,7 +93,7 @@ class History(Log):
 
     async def first(self) -> str:
         """The position of the oldest event there is; 0-0 if there is none."""
-        first = (await asyncio.to_thread(self.beginning)).first
+        first = self._stock.first
         if first == START and (page := await self.entries(START, 1)):
             return page[0][0].decode()
         return first
@@ -107,8 +107,7 @@ class History(Log):
         stock = await self._list()
         if stock is None:
             return now
-        first = stock.segments[0].after if stock.segments else now.first
-        return msgspec.structs.replace(now, first=first, removed=stock.removed)
+        return msgspec.structs.replace(now, first=await self.first(), removed=stock.removed)
 
     async def entries(self, after: str, count: int = PAGE) -> list[Entry]:
         """Up to `count` entries after a position, from wherever they are."""
@@ -209,7 +208,7 @@ class History(Log):
         this archive, if it is known by the address that it has here; else of any."""
         readers: dict[bytes, bytes] = await command(self.redis, "HGETALL", self.keys.readers)
         ours = readers.get(reader_of(self._archive.url).encode())
-        others = [it for name, it in readers.items() if name.startswith(READER.encode())]
+        others = [it for name, it in readers.items() if name.startswith(ARCHIVE.encode())]
         return any(order(it.decode()) > order(position) for it in ([ours] if ours else others))
 
     async def _list(self) -> Stock | None:

@@ -15,6 +15,7 @@ from penstock.core.connection import command
 from penstock.core.keys import PartitionKeys
 
 READER: Final = "replay:"
+ARCHIVE: Final = "archive:"  # how the names of archives among the readers begin (archive.py)
 STALE_MS: Final = 6 * 3600 * 1000  # nobody reads for that long: a process was killed
 
 

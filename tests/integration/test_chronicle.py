@@ -28,9 +28,10 @@ from penstock.projections.replay import archiver
 from penstock.projections.replay.archive import Archive
 from penstock.projections.replay.archiver import PartitionArchiver
 from penstock.projections.replay.chronicle import Chronicle
-from penstock.projections.replay.history import History
-from penstock.projections.replay.span import standing
+from penstock.projections.replay.history import History, opened
+from penstock.projections.replay.span import span, standing
 from penstock.projections.replay.verify import verify
+from penstock.projections.travel import Travel
 from penstock.projections.views import Rows, Stats, Views, read
 from processes import exit_code
 from projectors import fold, soon, sweep
@@ -161,6 +162,42 @@ async def test_another_epoch_is_another_history(told: Told, tmp_path: Path) -> N
     assert await history.look(other) == other
     assert not history.archived
     assert await history.entries(START, 10) == await Log(told.author.redis, told.keys).entries(START, 10)
+
+
+async def test_an_archive_that_began_late_tells_as_far_back_as_the_log_did(
+    settings: Settings, redis: Redis, keys: PartitionKeys, tmp_path: Path
+) -> None:
+    author = Author(redis, keys, seed=7)
+    for _ in range(3):
+        await author.scene(25)
+    await fold(redis, keys)
+    last = (await Log(redis, keys).page("0-0", 60))[-1].position
+    at = milliseconds(last)
+    counts = (await Travel(redis).queue(keys, at, upto=last)).counts
+    await sweep(soon(settings), redis, keys)
+    alone = Travel(redis)
+    from_at = (await alone.span([keys])).from_at
+    told = await alone.queue(keys, at, upto=last)
+    assert told.counts != counts, "jobs that were removed before are missing"
+    archive = Archive(str(tmp_path / "archive"), make=True)
+    ours = PartitionArchiver(redis, keys, archive, 60)
+    await ours.enter()
+    await ours.step(due=True)
+    chronicle = Chronicle(redis, archive)
+    assert (await chronicle.span([keys])).from_at == from_at
+    assert (await chronicle.queue(keys, at, upto=last)).counts == told.counts
+    wanted = await alone.jobs(keys, at, upto=last, limit=200)
+    page = await chronicle.jobs(keys, at, upto=last, limit=200)
+    assert [it.id for it in page.jobs] == [it.id for it in wanted.jobs]
+    log, now = await opened(redis, keys, archive)
+    first = (await Log(redis, keys).page("0-0", 1))[0].position
+    assert now.first == first
+    assert span(keys, now, milliseconds(first), None).upto == now.last
+    with pytest.raises(Refused, match="is before the log of mail begins"):
+        await chronicle.queue(keys, milliseconds(first) - 1)
+    with pytest.raises(Refused, match="is before the log of mail begins"):
+        span(keys, now, milliseconds(first) - 1, None)
+    assert (await log.page("0-0", 1))[0].position == first
 
 
 async def test_without_a_snapshot_it_goes_back_from_now_as_far_as_it_may(
