@@ -109,8 +109,10 @@ class Chronicle(Travel):
         end = await self._following(history, past.last)
         if end is None:
             return await super().queue(keys, at, upto)
-        await past.reach(end.position)
-        return await self._figures(past, await past.stats(end.stats), None)
+        async with self._looking:
+            await past.reach(end.position)
+            then = await past.stats(end.stats)
+        return await self._figures(past, then, None)
 
     async def jobs(
         self,
@@ -131,11 +133,12 @@ class Chronicle(Travel):
         past, was, looked, count = LongPast(self._redis, history, at, upto), dict[str, Job](), 0, _FIRST
         sieve = Sieve(Sought(type=type or "", events=_SUBMITTED), history)
         before = after or succeeding(past.last)
-        while before != START and len(was) <= limit and looked < MAX_LOOKED:
-            jobs, before = await _submitted(history, sieve, before, count)
-            rows = await past.rows_then(sorted(jobs, key=order))
-            was |= {it: row for it, row in rows.items() if row and state in (None, row.state)}
-            looked, count = looked + len(jobs), 2 * count
+        async with self._looking:
+            while before != START and len(was) <= limit and looked < MAX_LOOKED:
+                jobs, before = await _submitted(history, sieve, before, count)
+                rows = await past.rows_then(sorted(jobs, key=order))
+                was |= {it: row for it, row in rows.items() if row and state in (None, row.state)}
+                looked, count = looked + len(jobs), 2 * count
         newest = sorted(was, key=order, reverse=True)
         page = newest[:limit]
         rest = page[-1] if len(newest) > limit else before if before != START else None

@@ -127,6 +127,19 @@ async def test_figures_and_lists_are_a_fold_of_all_that_was_written(told: Told) 
             assert await told.all_jobs(last, state=state, type="mail.send") == some
 
 
+async def test_many_may_ask_at_once(told: Told) -> None:
+    """More than look back at a time: each is answered, and right."""
+    chosen = random.Random(6).sample([it.decode() for it in told.written], 8)
+    asked = [told.chronicle.queue(told.keys, milliseconds(it), upto=it) for it in chosen]
+    pages = [told.chronicle.jobs(told.keys, milliseconds(it), upto=it, limit=200) for it in chosen]
+    figures = await asyncio.wait_for(asyncio.gather(*asked), 60)
+    lists = await asyncio.wait_for(asyncio.gather(*pages), 60)
+    for last, found, page in zip(chosen, figures, lists, strict=True):
+        stats, rows = told.then(last)
+        assert found.counts == stats.counts()
+        assert len(page.jobs) == min(200, len(rows))
+
+
 async def test_a_job_that_was_removed_is_as_it_was(told: Told) -> None:
     gone = [it for it in told.author.jobs if not await Log(told.author.redis, told.keys).read([it])]
     assert gone
