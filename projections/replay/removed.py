@@ -11,7 +11,7 @@ time or a type is the faster for it. While nothing is found, pages with no job t
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
@@ -61,9 +61,9 @@ class Removed:
         since, until = self._search.bounds()
         reached, told = after or since, time.monotonic()
         while order(reached) < order(until):
-            some, fates = await self._slice(reached, until), Fates()
-            async with aclosing(following(self.log, some.jobs, fates, now.last)) as reading:
-                async for _ in reading:
+            some, fates = Slice([], reached), Fates()
+            async with aclosing(self._look(some, fates, until, now.last)) as looking:
+                async for _ in looking:
                     if time.monotonic() - told > SIGN_S:
                         yield Page(0, reached, [])
                         told = time.monotonic()
@@ -73,20 +73,30 @@ class Removed:
                 yield await self._fitting(found)
             reached = some.upto
 
-    async def _slice(self, after: str, until: str) -> Slice:
-        """The next jobs that were submitted and are no longer in the views."""
-        wanted = self._search.filter
+    async def _look(self, some: Slice, fates: Fates, until: str, last: str) -> AsyncGenerator[None, None]:
+        """Fill in the next jobs and what became of them, a page of the log at a time."""
+        async with aclosing(self._submitted(some, until)) as reading:
+            async for _ in reading:
+                yield
+        async with aclosing(following(self.log, some.jobs, fates, last)) as reading:
+            async for _ in reading:
+                yield
+
+    async def _submitted(self, some: Slice, until: str) -> AsyncGenerator[None, None]:
+        """Fill in the next jobs that were submitted and are no longer in the views."""
+        wanted, after = self._search.filter, some.upto
         sieve = Sieve(Sought(type=wanted.type, tag=wanted.tag, events=_SUBMITTED), self.log, after)
-        found: list[str] = []
         async with aclosing(pages(self.log, Span(after, until))) as reading:
             async for page in reading:
                 jobs = [position.decode() for position, _ in await sieve.sift(page)]
                 keys = [packed(job) for job in jobs]
                 rows = await command(self.log.redis, "HMGET", self.keys.jobs, *keys) if jobs else []
-                found += [job for job, row in zip(jobs, rows, strict=True) if row is None]
-                if len(found) >= SLICE:
-                    return Slice(found, page[-1][0].decode())
-        return Slice(found, until)
+                some.jobs += [job for job, row in zip(jobs, rows, strict=True) if row is None]
+                some.upto = page[-1][0].decode()
+                if len(some.jobs) >= SLICE:
+                    return
+                yield
+        some.upto = until
 
     async def _fitting(self, jobs: list[Found]) -> Page:
         looked, last, search = len(jobs), jobs[-1].position, self._search

@@ -12,14 +12,18 @@ from apis import KEY, KEYS, problems, running_api
 from penstock.core.connection import connect
 from penstock.core.errors import InvalidJob
 from penstock.core.jobs.bulk import Filter
+from penstock.core.jobs.redrive import Redrive
 from penstock.core.keys import Keys
 from penstock.core.log import Log
+from penstock.core.positions import START
 from penstock.core.settings import Settings
 from penstock.producer.client import Producer
+from penstock.projections.filters import Selection
 from penstock.projections.replay import archiver, removed
 from penstock.projections.replay.archive import Archive
 from penstock.projections.replay.archiver import PartitionArchiver
 from penstock.projections.retention import Trimmer
+from penstock.ui import redriving
 from penstock.ui.redriving import Redriven, Redriving
 from penstock.ui.rehearsing import Rehearsal, Stretch
 from projectors import fold, soon, sweep
@@ -90,6 +94,24 @@ async def test_a_filter_narrows_down_what_was_removed(scene: Archived) -> None:
     assert (await scene.redriven("error", archived=True, error="something else")).matched == 0
     assert (await scene.redriven("type", archived=True, type="test.other")).matched == 0
     assert [spec.origin for _, spec in await scene.copies()] == [scene.keys.job_id(it) for it in red]
+
+
+async def test_while_nothing_is_found_it_tells_that_it_goes_on(
+    scene: Archived, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removed, "SIGN_S", 0.0)
+    await scene.ended(60)
+    await scene.let_go()
+    wanted = Redrive(filter=Filter(queue="test", type="test.other"), archived=True)
+    keys, archive = Keys(scene.settings.namespace), Archive(scene.settings.archive_url)
+    selection = Selection(scene.redis, keys, wanted, asked=2**42, settled=True)
+    found = [search async for search in removed.searches(selection, archive, full=True)]
+    told = [page async for page in found[-1].pages()]
+    assert [search.archived for search in found] == [False, True]
+    assert told
+    assert {(page.looked, page.last) for page in told} == {(0, START)}
+    monkeypatch.setattr(redriving, "PREVIEW_S", 0.0)
+    assert not (await scene.preview(archived=True, type="test.other")).complete
 
 
 async def test_it_goes_on_in_the_archive_where_it_was(scene: Archived) -> None:
